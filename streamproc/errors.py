@@ -1,0 +1,35 @@
+"""Every error of ours.
+
+    StreamprocError
+    ├── ConfigError      the site file is wrong: refuse to start (file, line, key, value, rule)
+    ├── ModelError       a bundle cannot be trusted or does not fit: that model is not used
+    ├── StateError       a state blob is not ours or of another version: start from the input
+    ├── RecordingError   a recording cannot be read: file, place, what was expected
+    └── ShellError       the broker refused us and nothing can be written: exit without committing
+
+Bad *data* is never an exception: it is NaN plus a quality bit, or a `Rejection` value with a reason.
+"""
+
+
+class StreamprocError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ConfigError(StreamprocError):
+    """The configuration breaks a rule; the message names file, line, key, value and rule."""
+
+
+class ModelError(StreamprocError):
+    """A model bundle is damaged, unknown or does not fit the site."""
+
+
+class StateError(StreamprocError):
+    """A packed state cannot be read back."""
+
+
+class RecordingError(StreamprocError):
+    """A recording cannot be read."""
+
+
+class ShellError(StreamprocError):
+    """The outside world failed in a way that must end the process without a commit."""
