@@ -15,49 +15,51 @@ class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Base of every table: frozen, unknown keys refused."""
 
 
-class SiteTable(Struct):
+class SiteTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[site]`: what the whole file is about."""
 
-    name: str = "site"
+    name: str = "site"  # name of the control area, shown in health records and on screens
     nominal_hz: float | None = None  # Hz; None: as the configuration frames say (FNOM)
 
 
-class BrokerTable(Struct):
+class BrokerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[broker]`: how to reach Kafka. Secrets only as "env:NAME" or "file:PATH"."""
 
-    bootstrap: str = "127.0.0.1:9092"
-    group: str = "streamproc"
-    topic_prefix: str = ""  # put before every topic name on the wire, so that several sites can share a broker
+    bootstrap: str = "127.0.0.1:9092"  # "host:port", several with commas
+    group: str = "streamproc"  # consumer group of the workers
+    #: put before every topic name on the wire, so that several sites can share a broker
+    topic_prefix: str = ""
+    #: SASL_PLAINTEXT is refused: it shows the password
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_SSL", "SASL_PLAINTEXT"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    sasl_username: str | None = None
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None  # only with SASL_SSL
+    sasl_username: str | None = None  # only with SASL_SSL
     sasl_password: str | None = None  # "env:NAME" or "file:PATH"
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
-    session_timeout_ms: int = 6000
-    heartbeat_interval_ms: int = 1000
-    rebalance_timeout_ms: int = 8000
-    request_timeout_ms: int = 10000
-    delivery_timeout_ms: int = 15000
-    fetch_max_wait_ms: int = 20
-    max_batch_records: int = 2048
-    snapshot_interval_ms: int = 1000
-    replication_factor: int = 1
+    ca_file: str | None = None  # PEM; None: the authorities of the system
+    cert_file: str | None = None  # PEM, for mutual TLS, together with key_file
+    key_file: str | None = None  # PEM, for mutual TLS, together with cert_file
+    session_timeout_ms: int = 6000  # a worker that was killed loses its partitions after this
+    heartbeat_interval_ms: int = 1000  # less than half of session_timeout_ms
+    rebalance_timeout_ms: int = 8000  # at most this long for all workers to join again
+    request_timeout_ms: int = 10000  # one request to a broker
+    delivery_timeout_ms: int = 15000  # one output, with all its attempts; then its batch has failed
+    fetch_max_wait_ms: int = 20  # the broker answers an empty fetch after this; adds to latency
+    max_batch_records: int = 2048  # records of one partition handled together
+    snapshot_interval_ms: int = 1000  # state blob and commit this often; bounds what a successor repeats
+    replication_factor: int = 1  # of all topics; 3 in production
     partitions: int = 4  # of the input topics; the topics of one operator position have one
 
 
-class WorkerTable(Struct):
+class WorkerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[worker]`: the HTTP port for metrics and probes, and the limits of a worker."""
 
-    http_host: str = "127.0.0.1"
+    http_host: str = "127.0.0.1"  # address of /metrics, /livez, /readyz
     http_port: int = 9108  # 0: any free port, printed at the start
-    stall_timeout_ms: int = 30000
-    drain_timeout_ms: int = 10000
+    stall_timeout_ms: int = 30000  # no progress for this long, with work waiting: /livez says no
+    drain_timeout_ms: int = 10000  # on SIGTERM: finish, commit and leave within this
     bundle: str | None = None  # directory of a site bundle; None: the generic one of the package
 
 
-class AlignTable(Struct):
+class AlignTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[align]`: the PDC part (terms as in IEEE C37.247)."""
 
     wait_ms: int = 250  # an instant closes this long (stream time) after its own time
@@ -66,18 +68,18 @@ class AlignTable(Struct):
     frozen_ms: int = 10000  # same values for this long: frozen source
 
 
-class QualityTable(Struct):
+class QualityTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[quality]`: when bad input becomes an alert of its own."""
 
-    missing_ms: int = 1000
-    bad_ms: int = 200
-    off_delay_ms: int = 2000
-    freq_min_hz: float = 45.0
-    freq_max_hz: float = 65.0
+    missing_ms: int = 1000  # a PMU without frames for this long
+    bad_ms: int = 200  # a PMU with bad STAT or implausible values for this long
+    off_delay_ms: int = 2000  # good for this long before the alert clears
+    freq_min_hz: float = 45.0  # a frequency below is implausible, not an event
+    freq_max_hz: float = 65.0  # a frequency above is implausible, not an event
     angle_error_max_rad: float = 0.02  # time quality worse than this withholds angles
 
 
-class DecideTable(Struct):
+class DecideTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[decide]`: from findings to one alert for one disturbance."""
 
     group_window_ms: int = 15000  # a raise this soon after the last one of an open alert belongs to it
@@ -85,56 +87,61 @@ class DecideTable(Struct):
     sources_max: int = 50  # sources listed in one record
 
 
-class AreaTable(Struct):
+class AreaTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[[area]]`: one per key of the frames topic. Without any, every key is an area."""
 
-    name: str
-    position: str = "main"
+    name: str  # key of the frames topic, label of metrics
+    position: str = "main"  # operator position that gets its alerts
     idcodes: tuple[int, ...] = ()  # stream IDCODEs expected; () takes what comes
     nominal_kv: dict[str, float] = {}  # station name -> line-to-line kV; others: relative to their own level
 
 
-class PointTable(Struct):
+class PointTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[[point]]`: the catalogue of SCADA points."""
 
-    id: str
-    area: str
+    id: str  # as in the measurements topic
+    area: str  # key of the measurements topic
+    #: engineering unit of its values
     unit: Literal["MW", "Mvar", "kV", "A", "Hz", "degC", "W/m2", "m/s", "pu", "state"]
-    kind: Literal["load", "generation", "flow", "voltage", "current", "frequency", "weather", "state"] = "load"
-    interval_min: Literal[1, 5, 15] = 5
-    forecast: bool = True
+    #: what it measures
+    kind: Literal["load", "generation", "flow", "voltage", "current", "frequency", "weather", "state"] = (
+        "load"
+    )
+    interval_min: Literal[1, 5, 15] = 5  # grid of its forecast
+    forecast: bool = True  # whether it is forecast
     limit_high: float | None = None  # in the point's unit
-    limit_low: float | None = None
+    limit_low: float | None = None  # in the point's unit
     deadband: float = 0.0  # in the point's unit
-    on_delay_ms: int = 0
-    off_delay_ms: int = 0
-    scan_ms: int = 10000
+    on_delay_ms: int = 0  # beyond the limit for this long before an alert is raised
+    off_delay_ms: int = 0  # back within for this long before it clears
+    scan_ms: int = 10000  # how often a value is expected
 
 
-class ResourceTable(Struct):
+class ResourceTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[[resource]]`: what an adviser may recommend to move. All bounds are required; there is no default."""
 
-    id: str
-    kind: Literal["storage", "flexible_load", "tap"]
+    id: str  # name in recommendations
+    kind: Literal["storage", "flexible_load", "tap"]  # what kind of thing is moved
     point: str  # the SCADA point that holds its present value
-    unit: Literal["MW", "Mvar", "kV", "pu", "step"]
-    value_min: float
-    value_max: float
-    ramp_per_min: float
+    unit: Literal["MW", "Mvar", "kV", "pu", "step"]  # unit of its value; that of its point, or step
+    value_min: float  # hard bound, in the unit
+    value_max: float  # hard bound, in the unit
+    ramp_per_min: float  # unit per minute, either way
     cost: float  # per unit moved; any currency, used to choose only
     effect: dict[str, float]  # point id -> change of that point per unit moved
 
 
-class AdviseTable(Struct):
+class AdviseTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[advise]`: when and how advice is given."""
 
-    horizon_min: int = 60
+    horizon_min: int = 60  # how far ahead a crossed limit is looked for
+    #: band edge that must stay within the limit
     quantile: Literal["P05", "P10", "P25", "P50", "P75", "P90", "P95"] = "P90"
-    valid_min: int = 10
+    valid_min: int = 10  # a recommendation expires after this
     hold_min: int = 5  # anti-hunting: no reversal of a recommendation within this time
 
 
-class SiteConfig(Struct):
+class SiteConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file. Every table has defaults, so an empty file is a valid site."""
 
     site: SiteTable = SiteTable()

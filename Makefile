@@ -1,0 +1,55 @@
+# Two commands on a bare machine (Python 3.11 or newer, make; nothing else):
+#   make demo    the whole path on this machine, live in the terminal
+#   make test    everything, on a real Apache Kafka
+# All that is made stays inside this directory: .venv and .cache.
+
+SHELL := /bin/sh
+BROKER ?= memory
+DEMO_SECONDS ?=
+TESTS ?= tests
+ROOT := $(CURDIR)
+
+export PIP_CACHE_DIR := $(ROOT)/.cache/pip
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PATH := $(ROOT)/.venv/bin:$(ROOT)/.cache/tools/usr/bin:$(PATH)
+
+.PHONY: help demo test lint venv bench clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  make demo BROKER=kafka       the demo on a real Apache Kafka (needs Java 17 and Maven)"
+	@echo "  make demo DEMO_SECONDS=60    ends by itself, with a summary"
+	@echo "  make test TESTS=tests/unit   a part of the tests"
+	@echo "  KAFKA_BOOTSTRAP=host:port    uses this Kafka for the tests"
+
+demo: .venv/.installed-demo  ## the whole path on this machine: BROKER=memory|kafka, DEMO_SECONDS=n
+	@if [ "$(BROKER)" = kafka ]; then .ci/tools java mvn; fi
+	@exec streamproc demo --broker $(BROKER) $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
+
+test: .venv/.installed-test  ## lint, types, layers and all tests on a real Apache Kafka
+	@.ci/tools java mvn tshark promtool
+	@$(MAKE) --no-print-directory lint
+	@mkdir -p .cache
+	pytest --basetemp=.cache/pytest $(TESTS)
+
+lint: .venv/.installed-test  ## ruff, mypy, import-linter
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+bench: .venv/.installed-test  ## the decoder and the batch seam against the bare client
+	streamproc bench decode
+	@.ci/tools java mvn
+	streamproc bench seam
+
+venv: .venv/.installed-test  ## the environment for development
+
+.venv/.installed-%: pyproject.toml .ci/venv
+	@.ci/venv $*
+
+clean:  ## remove everything that was made here
+	rm -rf .venv .cache build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

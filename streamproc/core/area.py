@@ -1,0 +1,340 @@
+"""One area at one reporting rate: from decoded frames to edges. The middle of the path, in order:
+
+    samples     the PMU blocks of decoded frames: flags, implausible and withheld values become NaN
+    align       closed instants
+    features    rows of the windows
+    score       one model call per instant, plus four quality rules of our own
+    conditions  edges
+
+The columns are the PMUs whose frames came in this area, sorted by stream IDCODE and block. A new PMU is a new column:
+every array grows, and what was known of the others stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from streamproc.core import quality
+from streamproc.core.align import ANGLE, FREQ, N_VALUE, ROCOF, VOLT, Aligned, AlignState, Samples, no_samples
+from streamproc.core.c37118 import DataBatch, Layout, PmuInfo
+from streamproc.core.condition import ConditionState, Edges, RuleArrays, advance
+from streamproc.core.detector import N_QUANTITY, AreaModel, Rule
+from streamproc.core.features import FeatureState, features
+from streamproc.core.window import Window
+from streamproc.values import F32, F64, I64, U32, Bool
+
+A = TypeVar("A", F64, I64)
+
+OVER_LIMIT = 2.0  # the score of a quality rule that holds; its delay is the rule's on-delay
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One PMU of an area."""
+
+    idcode: int  # of the stream
+    block: int
+    stn: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class QualityLimits:
+    """When a measurement is not used (the site file's `[quality]`)."""
+
+    freq_min_hz: float
+    freq_max_hz: float
+    angle_error_max_rad: float
+
+
+def columns_of(layouts: Sequence[Layout]) -> tuple[Column, ...]:
+    """Return the columns of these streams, sorted; a station name that is empty or not unique gets its address."""
+    places = sorted(
+        (layout.idcode, block, pmu.stn) for layout in layouts for block, pmu in enumerate(layout.pmus)
+    )
+    names = [stn for _, _, stn in places]
+    return tuple(
+        Column(
+            idcode, block, stn, stn if stn and names.count(stn) == 1 else f"{stn or 'PMU'}#{idcode}/{block}"
+        )
+        for idcode, block, stn in places
+    )
+
+
+def voltage_column(layout: Layout) -> I64:
+    """Return per PMU the phasor that stands for its voltage, -1 for none: positive sequence if told, else the first."""
+    chosen = np.full(layout.n_pmu, -1, dtype=np.int64)
+    first = 0
+    for block, pmu in enumerate(layout.pmus):
+        volts = [i for i, current in enumerate(pmu.phasor_is_current) if not current]
+        positive = [i for i in volts if _is_positive_sequence(pmu, i)]
+        if volts:
+            chosen[block] = first + (positive or volts)[0]
+        first += len(pmu.phasor_names)
+    return chosen
+
+
+def _is_positive_sequence(pmu: PmuInfo, index: int) -> bool:
+    return bool(pmu.phasor_component) and pmu.phasor_component[index] == 1
+
+
+def samples_of(
+    batches: Sequence[tuple[DataBatch, I64, I64]],
+    column_of: dict[tuple[int, int], int],
+    limits: QualityLimits,
+) -> Samples:
+    """Return the samples of decoded frames in arrival order.
+
+    Each batch comes with the grid instant of its frames and the voltage column of its PMUs (`voltage_column`).
+    """
+    parts = [_block_values(batch, volt, limits) for batch, _, volt in batches]
+    order = np.concatenate([batch.order for batch, _, _ in batches])
+    rank = np.empty(order.size, dtype=np.int64)
+    rank[np.argsort(order, kind="stable")] = np.arange(order.size)
+    instant = np.empty(order.size, dtype=np.int64)
+    instant[rank] = np.concatenate([grid for _, grid, _ in batches])
+    frame, column, at = [], [], 0
+    for batch, _, _ in batches:
+        n_frame, n_pmu = batch.stat.shape
+        places = np.array([column_of[batch.layout.idcode, block] for block in range(n_pmu)], dtype=np.int64)
+        frame.append(np.repeat(rank[at : at + n_frame], n_pmu))
+        column.append(np.tile(places, n_frame))
+        at += n_frame
+    frames = np.concatenate(frame)
+    sort = np.argsort(frames, kind="stable")
+    value = np.concatenate([v.reshape(-1, N_VALUE) for v, _ in parts])
+    flags = np.concatenate([f.ravel() for _, f in parts])
+    return Samples(frames[sort], np.concatenate(column)[sort], instant, value[sort], flags[sort])
+
+
+def _block_values(batch: DataBatch, volt: I64, limits: QualityLimits) -> tuple[F64, U32]:
+    """Return values (n_frame, n_pmu, 4) and flags (n_frame, n_pmu); what may not be used is NaN."""
+    flags = quality.flags_of(batch.stat, batch.time_quality)
+    value = np.full((*batch.stat.shape, N_VALUE), np.nan)
+    value[:, :, FREQ], value[:, :, ROCOF] = batch.freq_hz, batch.rocof_hz_s
+    has = np.flatnonzero(volt >= 0)
+    phasor = batch.phasor[:, volt[has]]
+    value[:, has, VOLT] = np.abs(phasor)
+    # Summed and read from the components: NaN in either must not become an angle.
+    value[:, has, ANGLE] = np.where(np.isfinite(phasor), np.angle(phasor), np.nan)
+
+    freq_hz = value[:, :, FREQ]
+    implausible = np.isfinite(freq_hz) & ~((freq_hz >= limits.freq_min_hz) & (freq_hz <= limits.freq_max_hz))
+    flags |= np.where(implausible, np.uint32(quality.OVER_RANGE | quality.BAD_DATA), np.uint32(0))
+    absent = ~np.isfinite(freq_hz) & ~np.isfinite(value[:, :, VOLT])
+    flags |= np.where(absent, np.uint32(quality.BAD_DATA), np.uint32(0))
+    unusable = (flags & quality.BAD_DATA != 0) | (batch.stat >> 14 != 0)
+    value[unusable] = np.nan
+    error_rad = 2.0 * np.pi * batch.layout.nominal_hz * quality.clock_error_s(batch.stat, batch.time_quality)
+    value[:, :, ANGLE][~(error_rad <= limits.angle_error_max_rad)] = np.nan
+    return value, flags
+
+
+@dataclass(frozen=True, slots=True)
+class AreaState:
+    """Memory of one area and rate between batches."""
+
+    columns: tuple[Column, ...]
+    nominal_hz: float
+    align: AlignState
+    features: FeatureState
+    fast: Window
+    slow: Window
+    conditions: ConditionState
+    rule_names: tuple[str, ...]
+    last_value: F64  # (n_pmu, 4) of the instant before, for frozen sources
+    last_second: int = -1  # of the last closed instant, for watermarks
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What closed instants gave: times, edges, and flags for the evidence."""
+
+    t_ns: I64  # (n,)
+    edges: Edges
+    flags: U32  # (n, n_pmu)
+
+
+def fresh_area(columns: tuple[Column, ...], nominal_hz: float, base_v: F64, model: AreaModel) -> AreaState:
+    """Return the state of an area before its first frame."""
+    n_pmu = len(columns)
+    return AreaState(
+        columns=columns,
+        nominal_hz=nominal_hz,
+        align=AlignState.fresh(n_pmu),
+        features=FeatureState.fresh(base_v),
+        fast=Window.empty(model.fast_rows, N_QUANTITY, n_pmu),
+        slow=Window.empty(model.slow_rows, N_QUANTITY, n_pmu),
+        conditions=ConditionState.fresh(0, n_pmu),
+        rule_names=(),
+        last_value=np.full((n_pmu, N_VALUE), np.nan),
+    )
+
+
+def widened(state: AreaState, columns: tuple[Column, ...], base_v: F64, model: AreaModel) -> AreaState:
+    """Return the state with more PMUs; `base_v` (for all of them) counts where none was known yet."""
+    old = {(c.idcode, c.block): i for i, c in enumerate(state.columns)}
+    index = np.array([old.get((c.idcode, c.block), -1) for c in columns], dtype=np.int64)
+    place = np.flatnonzero(index >= 0)
+    moved = np.empty(len(state.columns), dtype=np.int64)
+    moved[index[place]] = place
+    fresh = fresh_area(columns, state.nominal_hz, base_v, model)
+
+    def spread(values: A, blank: A) -> A:
+        grown = blank.copy()
+        grown[..., place] = values[..., index[place]]
+        return grown
+
+    align = replace(
+        state.align,
+        last_present=spread(state.align.last_present, fresh.align.last_present),
+        lag_count=spread(state.align.lag_count, fresh.align.lag_count),
+        lag_sum_s=spread(state.align.lag_sum_s, fresh.align.lag_sum_s),
+        lag_max_s=spread(state.align.lag_max_s, fresh.align.lag_max_s),
+        waiting=replace(state.align.waiting, column=moved[state.align.waiting.column]),
+        held=replace(state.align.held, column=moved[state.align.held.column]),
+        wrong_column=moved[state.align.wrong_column],
+    )
+    names = ("last_angle_rad", "base_sum_v", "base_count", "base_from", "second_sum", "second_count")
+    made = {name: spread(getattr(state.features, name), getattr(fresh.features, name)) for name in names}
+    own = spread(state.features.base_v, base_v)
+    grown = replace(
+        state.features,
+        base_v=np.where(np.isnan(own), base_v, own), **made
+    )
+    return replace(
+        state,
+        columns=columns,
+        align=align,
+        features=grown,
+        fast=_regrown(state.fast, index, model.fast_rows),
+        slow=_regrown(state.slow, index, model.slow_rows),
+        conditions=state.conditions.take(np.arange(len(state.rule_names)), index),
+        last_value=np.where((index >= 0)[:, None], state.last_value[np.maximum(index, 0)], np.nan),
+    )
+
+
+def _regrown(window: Window, index: I64, rows: int) -> Window:
+    view = window.view()[-rows:]
+    new = np.where((index >= 0)[None, None, :], view[:, :, np.maximum(index, 0)], np.float32(np.nan))
+    return Window.empty(rows, N_QUANTITY, index.size).append(new.astype(np.float32))
+
+
+def score(
+    state: AreaState, closed: Aligned, t_ns: I64, model: AreaModel, rules: tuple[Rule, ...], rate_hz: float
+) -> tuple[AreaState, Scored]:
+    """Return the state after these closed instants, and what they gave. `rules` are the model's, then the quality rules."""
+    state = _with_rules(state, rules)
+    state, scores = _scores(state, closed, model, rate_hz)
+    own, last_value = _quality_scores(state, closed)
+    conditions, edges = advance(
+        state.conditions, RuleArrays.of(rules), t_ns, np.concatenate([scores, own.astype(np.float32)], axis=1)
+    )
+    return replace(state, conditions=conditions, last_value=last_value), Scored(t_ns, edges, closed.quality)
+
+
+def _with_rules(state: AreaState, rules: tuple[Rule, ...]) -> AreaState:
+    names = tuple(rule.name for rule in rules)
+    if names == state.rule_names:
+        return state
+    old = {name: i for i, name in enumerate(state.rule_names)}
+    index = np.array([old.get(name, -1) for name in names], dtype=np.int64)
+    return replace(
+        state, rule_names=names, conditions=state.conditions.take(index, np.arange(len(state.columns)))
+    )
+
+
+def _scores(state: AreaState, closed: Aligned, model: AreaModel, rate_hz: float) -> tuple[AreaState, F32]:
+    """Return the model's scores (n, n_rule, n_pmu): one call per instant, always of the same shape."""
+    made, rows, slow_rows = features(state.features, closed.instant, closed.value, state.nominal_hz, rate_hz)
+    fast = state.fast.append(rows)
+    slow = state.slow
+    first_end = fast.end - rows.shape[0]
+    before = dict(slow_rows)
+    scores = np.full((rows.shape[0], len(model.rules), len(state.columns)), np.nan, dtype=np.float32)
+    for tick in range(rows.shape[0]):
+        if tick in before:
+            slow = slow.append(before[tick][None])
+        scores[tick] = model.score(fast.ending(first_end + tick + 1), slow.view())
+    return replace(state, features=made, fast=fast, slow=slow), scores
+
+
+def refill(
+    state: AreaState, closed: Aligned, making: FeatureState, rate_hz: float
+) -> tuple[AreaState, FeatureState]:
+    """Return the state with only its windows filled further (rows that were already answered), and the row maker."""
+    making, rows, slow_rows = features(making, closed.instant, closed.value, state.nominal_hz, rate_hz)
+    slow = state.slow
+    for _, row in slow_rows:
+        slow = slow.append(row[None])
+    return replace(state, fast=state.fast.append(rows), slow=slow), making
+
+
+def _quality_scores(state: AreaState, closed: Aligned) -> tuple[F64, F64]:
+    """Return the scores (n, 4, n_pmu) of missing, bad, frozen and wrong clock, and the last values."""
+    there = closed.quality & quality.DISCARDED == 0
+    bad = there & (closed.quality & (quality.BAD_DATA | quality.RECEIVED_AS_BAD) != 0)
+    values = np.concatenate([state.last_value[None], closed.value])  # (n + 1, n_pmu, 4)
+    same = _same(values[1:], values[:-1])
+    known = np.isfinite(closed.value).any(axis=2)
+    zero = np.zeros(there.shape)
+    missing = np.where(there, 0.0, OVER_LIMIT)
+    is_bad = np.where(there, np.where(bad, OVER_LIMIT, 0.0), np.nan)
+    frozen = np.where(there & known, np.where(same, OVER_LIMIT, 0.0), np.nan)
+    wrong = np.where(closed.wrong_clock, OVER_LIMIT, zero)
+    last = values[-1] if closed.instant.size else state.last_value
+    return np.stack([missing, is_bad, frozen, wrong], axis=1), last
+
+
+def _same(now: F64, before: F64) -> Bool:
+    equal = (now == before) | (np.isnan(now) & np.isnan(before))
+    return np.asarray(equal.all(axis=2))
+
+
+def quality_rules(missing_ms: int, bad_ms: int, frozen_ms: int, off_delay_ms: int) -> tuple[Rule, ...]:
+    """Return the four rules about the data themselves, in the order of `_quality_scores`."""
+
+    def rule(name: str, priority: int, on_delay_ms: int, text: str) -> Rule:
+        return Rule(
+            name=name,
+            version=1,
+            family="quality",
+            kind=name,
+            priority=priority,
+            limit=on_delay_ms / 1e3,
+            unit="s",
+            window_s=0.0,
+            on_delay_ms=on_delay_ms,
+            off_delay_ms=off_delay_ms,
+            deadband_ratio=0.0,
+            text=text,
+        )
+
+    return (
+        rule("data_missing", 3, missing_ms, "No data from {source} for more than {limit} s"),
+        rule("data_bad", 3, bad_ms, "Bad or implausible data from {source} for more than {limit} s"),
+        rule("data_frozen", 3, frozen_ms, "The values of {source} have stood still for more than {limit} s"),
+        rule(
+            "clock_wrong",
+            3,
+            0,
+            "The clock of {source} is wrong: its frames are far from the time of the area",
+        ),
+    )
+
+
+__all__ = [
+    "AreaState",
+    "Column",
+    "QualityLimits",
+    "Scored",
+    "columns_of",
+    "fresh_area",
+    "no_samples",
+    "samples_of",
+    "score",
+]

@@ -1,0 +1,109 @@
+"""The contract of a detector's score, and the rule that turns scores into findings.
+
+A score is in per unit of its own limit: 1.0 is at the limit, NaN is "cannot tell" (too little good data, or
+the quantity is not measured). It is linear in the measured quantity, so `value = score * limit` is the
+value in the rule's unit. Compare `score >= 1.0`; never negate, because NaN must neither raise nor clear.
+
+One call of a model gives all scores of one tick of one area, `(n_rule, n_pmu)`; row `d` belongs to
+`rules[d]`. This is everything that the decide side has to know about a detector: thresholds do not leak
+into other files.
+
+The input of a call (built by `streamproc.core.window`) is two windows whose last row is the instant to be
+judged:
+
+    fast (n_row, 3, n_pmu) float32, one row per reporting instant
+    slow (n_row, 3, n_pmu) float32, one row per UTC second (mean of its finite values)
+    quantity 0: frequency minus nominal, Hz
+             1: voltage magnitude / base - 1, pu
+             2: angle step, rad: the change since the last frame beyond what the reported frequency explains
+
+NaN is a missing or bad sample. It is masked inside the model, never before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+
+from streamproc.values import F32, F64
+
+Family: TypeAlias = Literal["grid", "quality", "service"]
+
+N_QUANTITY = 3
+FREQUENCY, VOLTAGE, ANGLE = 0, 1, 2  # index of the quantity axis of a window
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of scores: what it means, how bad it is, and when it raises and clears.
+
+    `text` is the sentence for a person, with the fields {source}, {value}, {limit}, {unit} and {window_s}.
+    """
+
+    name: str
+    version: int
+    family: Family
+    kind: str
+    priority: int  # 1 (highest) to 4
+    limit: float  # in `unit`; the value is score * limit
+    unit: str
+    window_s: float  # how far back the score looks, s
+    on_delay_ms: int
+    off_delay_ms: int
+    deadband_ratio: float  # clears below 1 - deadband_ratio
+    text: str
+
+
+class AreaModel(Protocol):
+    """The model of one area at one reporting rate: all rules, all PMUs, one call."""
+
+    fast_rows: int
+    slow_rows: int
+    rules: tuple[Rule, ...]
+    digest: str
+    base_v: F64  # (n_pmu,) line-to-ground volts that are 1 pu; NaN: not known
+    reason: str  # why this is not simply the site's model; "" if it is
+    fallback_count: int  # PMUs that are scored by the generic model although a site bundle is loaded
+
+    def score(self, fast: F32, slow: F32) -> F32:
+        """Return the scores (n_rule, n_pmu) of the last row of `fast`; NaN where it cannot be told."""
+
+
+Params: TypeAlias = Mapping[str, F64]
+"""What a detector knows about a site after fitting: named arrays, all of them constants of the graph."""
+
+UNIT_LIMIT = 1.0  # limits of a graph that is only built to measure levels, before its limits are known
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Event-free data to fit on, as the features that a model sees, over the whole recording."""
+
+    rate_hz: float
+    fast: F64  # (n_tick, 3, n_pmu), NaN = unknown
+    slow: F64  # (n_s, 3, n_pmu), means of whole UTC seconds
+
+
+def learnt_limit(levels: F64, margin_ratio: float, level_min: float) -> float:
+    """Return median + margin * (maximum - median) of the largest level of each tick, at least `level_min`.
+
+    `levels` is (n_tick, n_pmu), NaN = unknown. The margin is on the excess over the median, not on the
+    maximum: the levels of many PMUs crowd together far from zero, and a factor on their maximum would make
+    the detector deaf.
+    """
+    known = levels[np.isfinite(levels).any(axis=1)]
+    if known.shape[0] == 0:
+        return level_min
+    largest = np.nanmax(known, axis=1)  # (n_tick,)
+    median = float(np.median(largest))
+    return max(level_min, median + margin_ratio * (float(largest.max()) - median))
+
+
+class Models(Protocol):
+    """What the score stage needs of a set of models (implemented by `streamproc.shell.models.ModelSet`)."""
+
+    def for_area(self, area: str, stations: tuple[str, ...], rate_hz: float, nominal_hz: float) -> AreaModel:
+        """Return the model for these PMUs in this order; the same object for the same question."""

@@ -1,0 +1,376 @@
+"""Every JSON message of the service: its shape, how it is written, and how strictly it is read.
+
+Written with orjson (sorted keys: the same value is always the same bytes). Read in two steps, because neither library
+alone is strict enough for a control room: a duplicate key would silently let the last one win and a NaN is not JSON, so
+`decode` refuses both before msgspec checks names, types and ranges. A refusal is a value (`Refusal`) with a reason from
+a closed list, because it becomes a metric label and a dead-letter header; it is never an exception.
+
+Times are integer microseconds UTC (`*_us`): 2^53 is too small for nanoseconds in a browser. Unknown fields are ignored
+inside one schema version; another version is refused as `wrong_schema`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import orjson
+
+from streamproc.values import DLQ_SUFFIX, Output, Record
+
+JSON_SIZE_MAX = 1 << 20  # bytes of one JSON record
+JSON_DEPTH_MAX = 32  # nested arrays and objects; our own messages need four
+DEAD_LETTER_SIZE_MAX = 64 * 1024  # bytes kept of a record that could not be evaluated
+DETAIL_SIZE_MAX = 500  # bytes of a reason's detail
+
+
+class Reason(StrEnum):
+    """Why a JSON record, or one point in it, was refused."""
+
+    EMPTY = "empty"
+    TOO_LARGE = "too_large"
+    NOT_JSON = "not_json"
+    TOO_DEEP = "too_deep"
+    DUPLICATE_KEY = "duplicate_key"
+    NOT_FINITE = "not_finite"
+    WRONG_SCHEMA = "wrong_schema"
+    WRONG_TYPE = "wrong_type"
+    MISSING_KEY = "missing_key"
+    UNKNOWN_AREA = "unknown_area"
+    UNKNOWN_POINT = "unknown_point"
+    UNKNOWN_ALERT = "unknown_alert"
+    UNSUPPORTED_ACTION = "unsupported_action"
+    FUTURE_TIME = "future_time"
+    STALE_TIME = "stale_time"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why something was not taken in. `detail` names the field, the value and the rule."""
+
+    reason: str
+    detail: str
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every message: frozen; unknown fields are ignored when read."""
+
+
+class Finding(Message, frozen=True, kw_only=True):
+    """Edges of one rule in one area at one instant; all its sources in one record. Type "watermark" carries only time."""
+
+    schema: Literal["finding/1"] = "finding/1"
+    type: Literal["raise", "update", "clear", "watermark"]
+    finding_id: str
+    area: str
+    position: str
+    ts_us: int
+    family: Literal["grid", "quality", "service"] = "grid"
+    kind: str = ""
+    rule: str = ""
+    rule_version: int = 1
+    priority: int = 4
+    sources: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+    onsets_us: tuple[int, ...] = ()
+    limit: float = 0.0
+    unit: str = ""
+    window_s: float = 0.0
+    text: str = ""
+    quality: int = 0  # StateFlags, the worst of the sources
+    model_digest: str = ""
+
+
+class Alert(Message, frozen=True, kw_only=True):
+    """One transition of one alert. Key of the record: `alert_id`; `seq` counts the transitions from 1."""
+
+    schema: Literal["alert/1"] = "alert/1"
+    alert_id: str
+    seq: int
+    state: Literal["NORM", "UNACK", "ACKED", "RTNUN"]
+    family: Literal["grid", "quality", "service"]
+    kind: str
+    priority: int  # 1 (highest) to 4
+    area: str
+    position: str
+    onset_ts_us: int  # event time of the first frame that shows it
+    ts_us: int  # event time of this transition
+    source: str  # first-in
+    sources: tuple[str, ...]
+    members: int  # how many sources in all; `sources` is cut at `decide.sources_max`
+    score: float
+    value: float
+    limit: float
+    unit: str
+    quality: Literal["GOOD", "SUSPECT", "BAD"]
+    quality_flags: int
+    message: str
+    rule: str
+    rule_version: int
+    rules: tuple[str, ...]
+    model_digest: str
+    cleared_ts_us: int | None = None
+    ack_by: str | None = None
+    ack_comment: str | None = None
+
+
+class Operator(Message, frozen=True, kw_only=True):
+    """What an operator did. In this release only `acknowledge` is carried out."""
+
+    schema: Literal["operator/1"] = "operator/1"
+    action: str
+    alert_id: str
+    user: str
+    ts_us: int
+    comment: str = ""
+
+
+class ScadaPoint(Message, frozen=True, kw_only=True):
+    """One measured value, in the unit of the catalogue."""
+
+    id: str
+    value: float
+    ts_us: int
+    quality: Literal["good", "suspect", "bad"] = "good"
+
+
+class ScadaBatch(Message, frozen=True, kw_only=True):
+    """A batch of points of one area."""
+
+    schema: Literal["scada/1"] = "scada/1"
+    area: str
+    points: tuple[ScadaPoint, ...]
+
+
+class Quantiles(Message, frozen=True, kw_only=True):
+    """One value per valid time and quantile, in the unit of the series."""
+
+    P05: tuple[float, ...]
+    P10: tuple[float, ...]
+    P25: tuple[float, ...]
+    P50: tuple[float, ...]
+    P75: tuple[float, ...]
+    P90: tuple[float, ...]
+    P95: tuple[float, ...]
+
+
+class Forecast(Message, frozen=True, kw_only=True):
+    """One issue of the forecast of one series."""
+
+    schema: Literal["forecast/1"] = "forecast/1"
+    series: str
+    area: str
+    unit: str
+    issued_at_us: int
+    available_at_us: int
+    interval_min: Literal[1, 5, 15]
+    valid_ts_us: tuple[int, ...]
+    quantiles: Quantiles
+    method: Literal["model", "persistence"]
+    reason: str = ""  # why the fallback was used; "" for the model
+    model_digest: str = ""
+    quality: Literal["GOOD", "SUSPECT", "BAD"] = "GOOD"
+    last_value: float | None = None
+    last_ts_us: int | None = None
+    coverage_90: float | None = None  # share of recent measurements inside P05..P95
+
+
+class Difference(Message, frozen=True, kw_only=True):
+    """One attribute of one resource, as advised."""
+
+    resource: str
+    attribute: str
+    value: float
+    unit: str
+
+
+class Precondition(Message, frozen=True, kw_only=True):
+    """A fact that was evaluated before the advice was given."""
+
+    name: str
+    holds: bool
+    detail: str = ""
+
+
+class Effect(Message, frozen=True, kw_only=True):
+    """What the advice is expected to change, with its interval."""
+
+    point: str
+    change: float
+    low: float
+    high: float
+    unit: str
+
+
+class Setpoint(Message, frozen=True, kw_only=True):
+    """A recommendation. It is advice: nothing of ours carries it out."""
+
+    schema: Literal["setpoint/1"] = "setpoint/1"
+    recommendation_id: str
+    seq: int
+    action: Literal["ISSUE", "UPDATE", "WITHDRAW"]
+    advice_only: Literal[True] = True
+    area: str
+    reason: str
+    evidence: tuple[str, ...] = ()
+    forward: tuple[Difference, ...] = ()
+    reverse: tuple[Difference, ...] = ()
+    preconditions: tuple[Precondition, ...] = ()
+    expected_effect: tuple[Effect, ...] = ()
+    relieved: bool = True
+    confidence: float = 0.0
+    ts_us: int
+    valid_from_us: int
+    valid_until_us: int
+    message: str
+    model_digest: str = ""
+
+
+class Health(Message, frozen=True, kw_only=True):
+    """The heartbeat of one worker and partition, each second."""
+
+    schema: Literal["health/1"] = "health/1"
+    worker: str
+    stage: str
+    partition: int
+    seq: int
+    ts_us: int
+    next_offsets: dict[str, int] = {}
+    lag_records: int | None = None
+    last_event_ts_us: int | None = None
+    model_digest: str = ""
+    worst_quality: Literal["GOOD", "SUSPECT", "BAD"] = "GOOD"
+
+
+MESSAGES: dict[str, type[Message]] = {
+    "finding": Finding,
+    "alert": Alert,
+    "operator": Operator,
+    "scada": ScadaBatch,
+    "forecast": Forecast,
+    "setpoint": Setpoint,
+    "health": Health,
+}
+
+M = TypeVar("M", bound=Message)
+
+
+def encode(message: Message) -> bytes:
+    """Return the JSON bytes of a message, keys sorted. Every number in it must be finite (asserted: it is ours)."""
+    tree = msgspec.to_builtins(message)
+    assert _all_finite(tree), f"a number of {type(message).__name__} is not finite: {tree}"
+    return orjson.dumps(tree, option=orjson.OPT_SORT_KEYS)
+
+
+def decode(kind: type[M], value: bytes | None) -> M | Refusal:
+    """Return the message, or why it is refused; never raises."""
+    tree = read_json(value)
+    if isinstance(tree, Refusal):
+        return tree
+    if not isinstance(tree, dict):
+        return Refusal(Reason.WRONG_TYPE, f"an object is expected, not {type(tree).__name__}")
+    wanted = next(f.default for f in msgspec.structs.fields(kind) if f.name == "schema")
+    found = tree.get("schema", wanted)
+    if found != wanted:
+        return Refusal(Reason.WRONG_SCHEMA, f"schema: {found!r:.80}, expected {wanted!r}")
+    try:
+        return msgspec.convert(tree, kind)
+    except msgspec.ValidationError as error:
+        return Refusal(Reason.WRONG_TYPE, str(error)[:DETAIL_SIZE_MAX])
+
+
+def read_json(value: bytes | None) -> Any | Refusal:  # noqa: ANN401 - it is JSON: anything
+    """Return the parsed tree, or why it is refused: size, depth, NaN, duplicate keys, not JSON at all."""
+    if not value:
+        return Refusal(Reason.EMPTY, "the record has no bytes")
+    if len(value) > JSON_SIZE_MAX:
+        return Refusal(Reason.TOO_LARGE, f"{len(value)} bytes, at most {JSON_SIZE_MAX}")
+    try:
+        tree = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        if b"NaN" in value or b"Infinity" in value:
+            return Refusal(
+                Reason.NOT_FINITE, "NaN and Infinity are not JSON; leave the point out or send quality bad"
+            )
+        return Refusal(
+            Reason.NOT_JSON, f"{error.msg} at line {error.lineno} column {error.colno}"[:DETAIL_SIZE_MAX]
+        )
+    if _depth(tree) > JSON_DEPTH_MAX:
+        return Refusal(Reason.TOO_DEEP, f"nested deeper than {JSON_DEPTH_MAX}")
+    twice = _duplicate_key(value)
+    if twice is not None:
+        return Refusal(Reason.DUPLICATE_KEY, f"key {twice!r:.80} occurs twice in one object")
+    return tree
+
+
+def dead_letter(record: Record, reason: str, detail: str) -> Output:
+    """Return the dead letter of a record: its bytes (the first 64 KiB), and in the headers where it came from and why."""
+    return Output(
+        topic=record.topic + DLQ_SUFFIX,
+        key=record.key or b"",
+        value=(record.value or b"")[:DEAD_LETTER_SIZE_MAX],
+        ts_ms=record.ts_ms,
+        headers=(
+            ("reason", str(reason).encode()),
+            ("detail", detail.encode("utf-8", "replace")[:DETAIL_SIZE_MAX]),
+            ("topic", record.topic.encode()),
+            ("partition", b"%d" % record.partition),
+            ("offset", b"%d" % record.offset),
+            ("time", iso_time(record.ts_ms * 1_000_000).encode()),
+        ),
+    )
+
+
+def iso_time(t_ns: int) -> str:
+    """Return ISO 8601 UTC with milliseconds; a time that no calendar holds is given as seconds."""
+    try:
+        stamp = datetime.fromtimestamp(t_ns // 1_000_000_000, tz=UTC)
+    except (OverflowError, ValueError, OSError):
+        return f"{t_ns // 1_000_000_000}s"
+    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{t_ns // 1_000_000 % 1000:03d}Z"
+
+
+def _all_finite(tree: Any) -> bool:  # noqa: ANN401
+    if isinstance(tree, float):
+        return tree - tree == 0.0  # False for NaN and both infinities
+    if isinstance(tree, dict):
+        return all(map(_all_finite, tree.values()))
+    if isinstance(tree, list | tuple):
+        return all(map(_all_finite, tree))
+    return True
+
+
+def _depth(tree: Any) -> int:  # noqa: ANN401
+    deepest, level = 0, [tree]
+    while level:
+        deepest += 1
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+        ]
+    return deepest
+
+
+class _TwiceError(Exception):
+    pass
+
+
+def _duplicate_key(value: bytes) -> str | None:
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        names = [name for name, _ in pairs]
+        if len(set(names)) != len(names):
+            raise _TwiceError(next(name for name in names if names.count(name) > 1))
+
+    try:
+        json.loads(value, object_pairs_hook=check)
+    except _TwiceError as error:
+        return str(error)
+    except (ValueError, RecursionError):
+        return None  # orjson has already taken it: a nuance of the two parsers, not a duplicate
+    return None

@@ -1,0 +1,431 @@
+"""The score stage: C37.118 frames of one partition in, findings out.
+
+    records ── decode ── samples ── align ── features ── score ── conditions ── findings
+                 |                    |
+             dead letters      late, duplicate, wrong clock, missing: counted
+
+A record's key is its area. Streams of one area with the same reporting rate share a track: one grid, one window, one
+model call per instant. Configurations come in the frames topic itself or through `grid.pmu.config.v1` (broadcast).
+
+After a restart the windows are refilled from records that were already answered (`warm`); everything else, open instants
+included, is in the blob. So the stage goes on as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from streamproc.config import SiteConfig
+from streamproc.core.align import AlignSettings, AlignState, Samples, align, from_grid, to_grid
+from streamproc.core.area import (
+    AreaState,
+    Column,
+    QualityLimits,
+    columns_of,
+    fresh_area,
+    quality_rules,
+    refill,
+    samples_of,
+    score,
+    voltage_column,
+    widened,
+)
+from streamproc.core.blob import pack_tree, unpack_tree
+from streamproc.core.c37118 import Book, DataBatch, Layout, Rejection, decode
+from streamproc.core.condition import ConditionState
+from streamproc.core.detector import AreaModel, Rule
+from streamproc.core.features import FeatureState
+from streamproc.core.findings import area_findings
+from streamproc.core.messages import Reason, dead_letter
+from streamproc.values import (
+    F64,
+    SILENT,
+    TOPIC_CONFIG,
+    TOPIC_FRAMES,
+    Counts,
+    I64,
+    Output,
+    Probe,
+    Record,
+    Step,
+)
+
+BLOB_KIND = "score/1"
+MARGIN_S = (
+    5  # re-read a little more than the windows hold: open instants, and the second that is being summed
+)
+FORGET_S = 600  # an area silent for longer than this holds no offset back
+
+
+class Models(Protocol):
+    """Where the models of an area come from (`streamproc.shell.models.ModelSet`)."""
+
+    def for_area(self, area: str, stations: tuple[str, ...], rate_hz: float, nominal_hz: float) -> AreaModel:
+        """Return the model for these PMUs in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warming:
+    """What refills the windows of one track: its own alignment and row maker, forgotten at the first new record."""
+
+    align: AlignState
+    features: FeatureState
+
+
+TrackKey = tuple[str, float]  # area, reporting rate in Hz
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreState:
+    """Memory of one partition. `marks`: per track (UTC second, offset at which the stream clock came to it)."""
+
+    shared: Book = field(default_factory=Book)
+    books: Mapping[str, Book] = field(default_factory=dict)
+    tracks: Mapping[TrackKey, AreaState] = field(default_factory=dict)
+    marks: Mapping[TrackKey, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    warming: Mapping[TrackKey, Warming] = field(default_factory=dict)
+
+
+class ScoreStage:
+    """values.Stage over `grid.pmu.frames.v1`."""
+
+    name = "score"
+    inputs = (TOPIC_FRAMES,)
+    broadcast = (TOPIC_CONFIG,)
+
+    def __init__(self, config: SiteConfig, models: Models) -> None:
+        self._config = config
+        self._models = models
+        self._areas = {area.name: area for area in config.area}
+        wanted = config.quality
+        self._limits = QualityLimits(wanted.freq_min_hz, wanted.freq_max_hz, wanted.angle_error_max_rad)
+        self._quality_rules = quality_rules(
+            wanted.missing_ms, wanted.bad_ms, config.align.frozen_ms, wanted.off_delay_ms
+        )
+
+    def fresh(self) -> ScoreState:
+        """Return the state before any record."""
+        return ScoreState()
+
+    def learn(self, state: ScoreState, records: Sequence[Record]) -> ScoreState:
+        """Return the state that knows these configurations; bad ones are left out (their dead letter is the sender's)."""
+        decoded = decode(state.shared, [r.value for r in records if r.value])
+        known = decoded.book.layouts
+        books = {
+            area: replace(book, layouts=dict(sorted({**known, **book.layouts}.items())))
+            for area, book in state.books.items()
+        }
+        return replace(state, shared=decoded.book, books=books)
+
+    def step(self, state: ScoreState, records: Sequence[Record], probe: Probe = SILENT) -> Step[ScoreState]:
+        """Return the findings of these records."""
+        state = replace(state, warming={}) if state.warming else state
+        counts: Counts = Counter({("records", TOPIC_FRAMES): len(records)})
+        outputs: list[Output] = []
+        gauges: dict[tuple[str, str], float] = {}
+        waits: list[F64] = []
+        for area, chosen in self._by_area(records, counts, outputs).items():
+            state, decoded = self._decode(state, area, chosen, counts, outputs)
+            probe.lap("decode")
+            for key, batches in _by_track(area, decoded).items():
+                state = self._with_track(state, key, batches)
+                state, made, wait_s = self._advance(state, key, batches, counts, probe)
+                state = self._marked(state, key, chosen)
+                outputs += made
+                waits.append(wait_s)
+                gauges |= self._gauges(state, key)
+        delays = {"align_wait": np.concatenate(waits)} if waits else {}
+        return Step(state, tuple(outputs), counts, delays, gauges)
+
+    def warm(self, state: ScoreState, records: Sequence[Record]) -> ScoreState:
+        """Return the state with its windows refilled; nothing is said, counted or judged."""
+        for area, chosen in self._by_area(records, Counter(), []).items():
+            book = state.books.get(area, state.shared)
+            decoded = decode(book, [r.value or b"" for r in chosen])
+            for key, batches in _by_track(area, decoded.batches).items():
+                track = state.tracks.get(key)
+                if track is None:
+                    continue
+                warming = state.warming.get(key) or _start_warming(track)
+                samples = self._samples(track.columns, batches, key[1], known_only=True)
+                aligned_state, pieces = align(warming.align, samples, self._settings(key[1]))
+                making = warming.features
+                for piece in pieces:
+                    keep = piece.instant < track.align.next_open
+                    part = replace(piece, instant=piece.instant[keep], value=piece.value[keep])
+                    track, making = refill(track, part, making, key[1])
+                state = replace(
+                    state,
+                    tracks={**state.tracks, key: track},
+                    warming={**state.warming, key: Warming(aligned_state, making)},
+                )
+        return state
+
+    def pack(self, state: ScoreState) -> bytes:
+        """Return everything but the windows."""
+        tracks = [
+            {
+                "key": key,
+                "columns": track.columns,
+                "nominal_hz": track.nominal_hz,
+                "align": track.align,
+                "features": track.features,
+                "conditions": track.conditions,
+                "rule_names": track.rule_names,
+                "last_value": track.last_value,
+                "last_second": track.last_second,
+                "marks": state.marks.get(key, ()),
+            }
+            for key, track in state.tracks.items()
+        ]
+        books = {area: _packed_book(book) for area, book in state.books.items()}
+        return pack_tree(BLOB_KIND, {"shared": _packed_book(state.shared), "books": books, "tracks": tracks})
+
+    def unpack(self, blob: bytes) -> ScoreState:
+        """Return the state of `pack`, its windows empty."""
+        tree = unpack_tree(BLOB_KIND, blob)
+        tracks: dict[TrackKey, AreaState] = {}
+        marks: dict[TrackKey, tuple[tuple[int, int], ...]] = {}
+        for item in tree["tracks"]:
+            key = (str(item["key"][0]), float(item["key"][1]))
+            columns = tuple(Column(**column) for column in item["columns"])
+            features = FeatureState(**item["features"])
+            model = self._model(key, columns, float(item["nominal_hz"]))
+            align_state = AlignState(
+                **{
+                    **item["align"],
+                    "waiting": Samples(**item["align"]["waiting"]),
+                    "held": Samples(**item["align"]["held"]),
+                }
+            )
+            tracks[key] = replace(
+                fresh_area(columns, float(item["nominal_hz"]), features.base_v, model),
+                align=align_state,
+                features=features,
+                conditions=ConditionState(**item["conditions"]),
+                rule_names=tuple(item["rule_names"]),
+                last_value=item["last_value"],
+                last_second=item["last_second"],
+            )
+            marks[key] = tuple((int(second), int(offset)) for second, offset in item["marks"])
+        books = {area: _unpacked_book(frames) for area, frames in tree["books"].items()}
+        return ScoreState(_unpacked_book(tree["shared"]), books, tracks, marks)
+
+    def resume_offset(self, state: ScoreState, topic: str, next_offset: int) -> int:
+        """Return the offset of the oldest record that a window still needs."""
+        del topic  # there is one
+        newest = max((marks[-1][0] for marks in state.marks.values() if marks), default=0)
+        needed = [
+            marks[0][1] for marks in state.marks.values() if marks and marks[-1][0] >= newest - FORGET_S
+        ]
+        return min([next_offset, *needed])
+
+    def _by_area(
+        self, records: Sequence[Record], counts: Counts, outputs: list[Output]
+    ) -> dict[str, list[Record]]:
+        areas: dict[str, list[Record]] = {}
+        for record in records:
+            area = (record.key or b"").decode("utf-8", "replace")
+            if area and (not self._areas or area in self._areas):
+                areas.setdefault(area, []).append(record)
+                continue
+            reason = Reason.UNKNOWN_AREA if area else Reason.MISSING_KEY
+            detail = (
+                f"key {area!r:.80}: not an [[area]] of the site file"
+                if area
+                else "a record's key names its area"
+            )
+            _refuse(record, reason, detail, counts, outputs)
+        return areas
+
+    def _decode(
+        self, state: ScoreState, area: str, records: Sequence[Record], counts: Counts, outputs: list[Output]
+    ) -> tuple[ScoreState, tuple[DataBatch, ...]]:
+        decoded = decode(state.books.get(area, state.shared), [r.value or b"" for r in records])
+        counts["frames", area] += sum(batch.t_ns.size for batch in decoded.batches)
+        first: dict[int, Rejection] = {}
+        for index, rejection in decoded.rejections:
+            counts["rejected", rejection.reason] += 1
+            first.setdefault(index, rejection)
+        for index, rejection in first.items():
+            detail = f"{rejection.detail} (IDCODE {rejection.idcode}, byte {rejection.start})"
+            outputs.append(dead_letter(records[index], rejection.reason, detail))
+            counts["dead_letters", rejection.reason] += 1
+        return replace(state, books={**state.books, area: decoded.book}), decoded.batches
+
+    def _settings(self, rate_hz: float) -> AlignSettings:
+        table = self._config.align
+        return AlignSettings.of(rate_hz, table.wait_ms, table.lead_ms, table.reanchor_count)
+
+    def _model(self, key: TrackKey, columns: tuple[Column, ...], nominal_hz: float) -> AreaModel:
+        return self._models.for_area(key[0], tuple(c.label for c in columns), key[1], nominal_hz)
+
+    def _with_track(self, state: ScoreState, key: TrackKey, batches: Sequence[DataBatch]) -> ScoreState:
+        """Return the state whose track has a column for every PMU of these frames."""
+        track = state.tracks.get(key)
+        known = {(c.idcode, c.block) for c in track.columns} if track else set()
+        layouts = {batch.layout.idcode: batch.layout for batch in batches}
+        sent = {(idcode, block) for idcode, layout in layouts.items() for block in range(layout.n_pmu)}
+        if track is not None and sent <= known:
+            return state
+        book = state.books[key[0]].layouts
+        every = {idcode: book[idcode] for idcode, _ in known if idcode in book} | layouts
+        columns = columns_of(list(every.values()))
+        nominal_hz = self._config.site.nominal_hz or float(next(iter(layouts.values())).nominal_hz[0])
+        nominal_hz = track.nominal_hz if track is not None else nominal_hz
+        model = self._model(key, columns, nominal_hz)
+        base_v = self._base_v(key[0], columns, model)
+        grown = (
+            widened(track, columns, base_v, model)
+            if track
+            else fresh_area(columns, nominal_hz, base_v, model)
+        )
+        return replace(state, tracks={**state.tracks, key: grown})
+
+    def _base_v(self, area: str, columns: tuple[Column, ...], model: AreaModel) -> F64:
+        table = self._areas.get(area)
+        told = table.nominal_kv if table is not None else {}
+        own = [told[c.label] * 1e3 / np.sqrt(3.0) if c.label in told else np.nan for c in columns]
+        return np.where(np.isnan(own), model.base_v, own)
+
+    def _samples(
+        self,
+        columns: tuple[Column, ...],
+        batches: Sequence[DataBatch],
+        rate_hz: float,
+        *,
+        known_only: bool = False,
+    ) -> Samples:
+        places = {(c.idcode, c.block): i for i, c in enumerate(columns)}
+        chosen = [
+            batch
+            for batch in batches
+            if not known_only or all((batch.layout.idcode, b) in places for b in range(batch.layout.n_pmu))
+        ]
+        parts: list[tuple[DataBatch, I64, I64]] = [
+            (batch, to_grid(batch.t_ns, rate_hz), voltage_column(batch.layout)) for batch in chosen
+        ]
+        return samples_of(parts, places, self._limits)
+
+    def _advance(
+        self, state: ScoreState, key: TrackKey, batches: Sequence[DataBatch], counts: Counts, probe: Probe
+    ) -> tuple[ScoreState, list[Output], F64]:
+        area, rate_hz = key
+        track = state.tracks[key]
+        model = self._model(key, track.columns, track.nominal_hz)
+        rules = (*model.rules, *self._quality_rules)
+        samples = self._samples(track.columns, batches, rate_hz)
+        aligned_state, pieces = align(track.align, samples, self._settings(rate_hz))
+        track = replace(track, align=aligned_state)
+        probe.lap("window")
+        table = self._areas.get(area)
+        position = table.position if table is not None else "main"
+        outputs: list[Output] = []
+        for piece in pieces:
+            if piece.restart:
+                track, cleared = _restarted(track, model, area, position, rules)
+                outputs += cleared
+            _count(counts, area, piece)
+            if piece.instant.size == 0:
+                continue
+            t_ns = from_grid(piece.instant, rate_hz)
+            track, scored = score(track, piece, t_ns, model, rules, rate_hz)
+            probe.lap("score")
+            labels = tuple(c.label for c in track.columns)
+            made = area_findings(area, position, labels, rules, model.digest, scored, track.last_second)
+            outputs += made
+            track = replace(track, last_second=int(t_ns[-1] // 1_000_000_000))
+        counts["findings", area] += len(outputs)
+        probe.lap("decide")
+        wait_s = np.concatenate([piece.wait for piece in pieces]) / rate_hz if pieces else np.zeros(0)
+        return (
+            replace(state, tracks={**state.tracks, key: track}),
+            outputs,
+            np.asarray(wait_s, dtype=np.float64),
+        )
+
+    def _marked(self, state: ScoreState, key: TrackKey, records: Sequence[Record]) -> ScoreState:
+        """Return the state with the offset noted at which the stream clock came to its present second.
+
+        The first record of a batch may carry the second in; noting the batch's first offset errs on the safe side.
+        """
+        track = state.tracks[key]
+        second = int(from_grid(np.array([track.align.clock]), key[1])[0] // 1_000_000_000)
+        marks = state.marks.get(key, ())
+        if marks and marks[-1][0] == second:
+            return state
+        span_s = max(track.fast.rows / key[1], track.slow.rows) + MARGIN_S
+        offset = records[0].offset
+        recent = (*(m for m in marks if m[0] < second), (second, offset))
+        # Keep the newest mark that is older than the span: reading starts there.
+        old = [i for i, (at, _) in enumerate(recent) if at <= second - span_s]
+        return replace(state, marks={**state.marks, key: recent[old[-1] if old else 0 :]})
+
+    def _gauges(self, state: ScoreState, key: TrackKey) -> dict[tuple[str, str], float]:
+        track = state.tracks[key]
+        area = key[0]
+        mean = track.align.lag_sum_s / np.maximum(track.align.lag_count, 1)
+        return {
+            ("event_time_s", area): float(from_grid(np.array([track.align.clock]), key[1])[0] / 1e9),
+            ("pmus", area): float(len(track.columns)),
+            ("arrival_lag_max_s", area): float(mean.max(initial=0.0)),
+        }
+
+
+def _by_track(area: str, batches: Iterable[DataBatch]) -> dict[TrackKey, list[DataBatch]]:
+    tracks: dict[TrackKey, list[DataBatch]] = {}
+    for batch in batches:
+        tracks.setdefault((area, batch.layout.rate_hz), []).append(batch)
+    return tracks
+
+
+def _start_warming(track: AreaState) -> Warming:
+    n_pmu = len(track.columns)
+    own = replace(
+        FeatureState.fresh(track.features.base_v), base_from=track.features.base_from
+    )  # a base that is not known yet stays so: those rows have no voltage either way
+    return Warming(AlignState.fresh(n_pmu), own)
+
+
+def _restarted(
+    track: AreaState, model: AreaModel, area: str, position: str, rules: tuple[Rule, ...]
+) -> tuple[AreaState, list[Output]]:
+    """Return the track with empty windows, and clears for what was active: its time has ended."""
+    fresh = fresh_area(track.columns, track.nominal_hz, track.features.base_v, model)
+    cleared: list[Output] = []
+    del area, position, rules  # conditions are kept: they are judged at the next known frame
+    return replace(track, fast=fresh.fast, slow=fresh.slow), cleared
+
+
+def _count(counts: Counts, area: str, piece: Any) -> None:  # noqa: ANN401
+    counts["instants", area] += int(piece.instant.size)
+    for name in ("late", "missing"):
+        counts[name, area] += getattr(piece, name)
+    counts["duplicates", area] += piece.duplicate
+    counts["wrong_clock", area] += piece.wrong_clock_count
+
+
+def _refuse(record: Record, reason: str, detail: str, counts: Counts, outputs: list[Output]) -> None:
+    counts["rejected", str(reason)] += 1
+    counts["dead_letters", str(reason)] += 1
+    outputs.append(dead_letter(record, reason, detail))
+
+
+def _packed_book(book: Book) -> dict[str, Any]:
+    fragments = {str(idcode): list(parts) for idcode, parts in book.fragments.items()}
+    return {"frames": [layout.config for layout in book.layouts.values()], "fragments": fragments}
+
+
+def _unpacked_book(tree: dict[str, Any]) -> Book:
+    book = Book()
+    for frame in tree["frames"]:
+        book, _ = book.learn(frame)
+    return replace(book, fragments={int(k): tuple(parts) for k, parts in tree["fragments"].items()})
+
+
+__all__ = ["Layout", "ScoreStage", "ScoreState"]

@@ -1,0 +1,1 @@
+"""Fitting, export and evaluation of models; needs the extra `train`."""

@@ -1,0 +1,170 @@
+"""`streamproc train anomaly`: fit the detectors of a site on event-free data, in closed form, in seconds.
+
+Two passes. First every detector fits its parameters on the whole recording (regressions, principal
+components), its limits still 1. Then the very graph that will run live scores every tick of the recording;
+the learnt limits are taken from these levels: median + margin * (maximum - median), margin fixed in the
+detector. So the calibration cannot differ from the live path, and the margin never sees an event.
+
+`Tap` is how the data gets here: it stands in for a model while the recording goes through the real score
+stage (decode, align, window), and keeps the newest row of every tick. What was trained on is exactly what
+will be scored.
+
+Refused (`ModelError`): no channel with a minute of known data. A channel with too little is left out and
+named in the notes of the bundle; its scores are NaN.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamproc.core.detector import N_QUANTITY, History, Rule
+from streamproc.core.scoring import Plan
+from streamproc.detectors import DETECTORS
+from streamproc.errors import ModelError
+from streamproc.training.bundle import ModelSpec, write_bundle
+from streamproc.training.onnx_graph import emit
+from streamproc.values import F32, F64
+
+KNOWN_S_MIN = 60.0  # s of known data that at least one channel must have
+QUANTITY_NAMES = ("frequency", "voltage", "angle")
+
+Scorer = Callable[[F32, F32], F32]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What one area sent at one rate: the features of every tick."""
+
+    area: str
+    stations: tuple[str, ...]
+    rate_hz: float
+    nominal_hz: float
+    fast: F32  # (n_tick, 3, n_pmu)
+    base_v: F64  # (n_pmu,), NaN: relative to its own level
+
+
+class TapModel:
+    """A model without rules that remembers the newest row of each call."""
+
+    rules: tuple[Rule, ...] = ()
+    digest = ""
+    reason = ""
+    fallback_count = 0
+    fast_rows = 1
+    slow_rows = 1
+
+    def __init__(self, n_pmu: int) -> None:
+        self.base_v: F64 = np.full(n_pmu, np.nan)
+        self.rows: list[F32] = []
+
+    def score(self, fast: F32, _slow: F32) -> F32:
+        """Return no scores."""
+        self.rows.append(fast[-1].copy())
+        return np.zeros((0, fast.shape[2]), dtype=np.float32)
+
+
+class Tap:
+    """A set of such models: the score stage cannot tell the difference."""
+
+    def __init__(self) -> None:
+        self._models: dict[tuple[str, tuple[str, ...], float, float], TapModel] = {}
+
+    def for_area(self, area: str, stations: tuple[str, ...], rate_hz: float, nominal_hz: float) -> TapModel:
+        """Return the memory for these PMUs."""
+        key = (area, stations, rate_hz, nominal_hz)
+        if key not in self._models:
+            self._models[key] = TapModel(len(stations))
+        return self._models[key]
+
+    def recorded(self) -> list[Recorded]:
+        """Return, per area and rate, the longest stretch with one set of PMUs, first seen first."""
+        best: dict[tuple[str, float], Recorded] = {}
+        for (area, stations, rate_hz, nominal_hz), model in self._models.items():
+            known = best.get((area, rate_hz))
+            if not model.rows or (known is not None and known.fast.shape[0] >= len(model.rows)):
+                continue
+            fast = np.stack(model.rows)
+            best[area, rate_hz] = Recorded(area, stations, rate_hz, nominal_hz, fast, model.base_v)
+        return list(best.values())
+
+
+def fit_bundle(
+    recordings: Sequence[Recorded], open_model: Callable[[bytes], Scorer], command: str
+) -> dict[str, bytes]:
+    """Return the files of a site bundle for these areas; raises ModelError if nothing can be learnt."""
+    if not recordings:
+        raise ModelError("train anomaly: the recording holds no PMU data")
+    digest = hashlib.sha256()
+    specs = []
+    for number, recorded in enumerate(recordings):
+        digest.update(
+            repr((recorded.area, recorded.stations, recorded.rate_hz)).encode() + recorded.fast.tobytes()
+        )
+        specs.append(fit_area(recorded, f"area_{number}", open_model))
+    return write_bundle("site", specs, {"command": command, "data_sha256": digest.hexdigest()})
+
+
+def fit_area(recorded: Recorded, name: str, open_model: Callable[[bytes], Scorer]) -> ModelSpec:
+    """Return the fitted model of one area; raises ModelError if there is too little data."""
+    notes = _check_enough(recorded)
+    rate_hz, n_pmu = recorded.rate_hz, len(recorded.stations)
+    history = History(rate_hz, recorded.fast.astype(np.float64), seconds_of(recorded.fast, rate_hz))
+    fitted = [(detector, detector.fit(history)) for detector in DETECTORS]
+    draft = Plan(rate_hz, tuple(fitted))
+    levels = score_all(draft, history, open_model(emit(draft, n_pmu, {})))  # (n_tick, n_rule, n_pmu)
+    parts, row = [], 0
+    for detector, params in fitted:
+        count = len(detector.rules(params, rate_hz))
+        parts.append((detector, detector.calibrated(params, levels[:, row : row + count])))
+        row += count
+    plan = Plan(rate_hz, tuple(parts))
+    return ModelSpec(
+        name, plan, recorded.area, recorded.stations, recorded.nominal_hz, recorded.base_v, tuple(notes)
+    )
+
+
+def score_all(plan: Plan, history: History, score: Scorer) -> F64:
+    """Return the scores (n_tick, n_rule, n_pmu) of every tick; before the start is NaN."""
+    n_tick, n_quantity, n_pmu = history.fast.shape
+    fast_rows, slow_rows = plan.fast_rows, plan.slow_rows
+    fast = np.full((fast_rows - 1 + n_tick, n_quantity, n_pmu), np.nan, dtype=np.float32)
+    fast[fast_rows - 1 :] = history.fast
+    slow = np.full((slow_rows + history.slow.shape[0], n_quantity, n_pmu), np.nan, dtype=np.float32)
+    slow[slow_rows:] = history.slow
+    out = np.empty((n_tick, len(plan.rules), n_pmu))
+    per_second = max(1, round(history.rate_hz))
+    for tick in range(n_tick):
+        second = min(tick // per_second, history.slow.shape[0])
+        out[tick] = score(fast[tick : tick + fast_rows], slow[second : second + slow_rows])
+    return out
+
+
+def seconds_of(fast: F32 | F64, rate_hz: float) -> F64:
+    """Return (n_s, 3, n_pmu): means over blocks of one second, NaN where nothing is known."""
+    per_second = max(1, round(rate_hz))
+    n_s = fast.shape[0] // per_second
+    blocks = fast[: n_s * per_second].astype(np.float64).reshape(n_s, per_second, *fast.shape[1:])
+    known = np.isfinite(blocks)
+    with np.errstate(all="ignore"):
+        return np.asarray(np.where(known, blocks, 0.0).sum(axis=1) / known.sum(axis=1))
+
+
+def _check_enough(recorded: Recorded) -> list[str]:
+    """Return notes on channels that cannot be learnt; raises ModelError if that is all of them."""
+    known_s = np.isfinite(recorded.fast).sum(axis=0) / recorded.rate_hz  # (3, n_pmu)
+    longest_s = float(known_s.max(initial=0.0))
+    if longest_s < KNOWN_S_MIN:
+        raise ModelError(
+            f"train anomaly: area {recorded.area}: the best of {known_s.size} channels has {longest_s:.1f} s "
+            f"of known data, at least {KNOWN_S_MIN:g} s are needed"
+        )
+    return [
+        f"{recorded.stations[pmu]} {QUANTITY_NAMES[quantity]}: {known_s[quantity, pmu]:.0f} s of known data"
+        for quantity in range(N_QUANTITY)
+        for pmu in range(len(recorded.stations))
+        if known_s[quantity, pmu] < KNOWN_S_MIN
+    ]

@@ -1,0 +1,142 @@
+"""A model bundle: what is shipped to a worker, as files in memory.
+
+    manifest.toml     [bundle] name, version, created_from ...; one [[model]] per area and reporting rate
+                      with its digest, stations in column order, rows of the windows, rules of its scores
+    <name>.onnx       the graph; `digest` in the manifest is the SHA-256 of exactly these bytes
+    <name>.npz        golden vectors: fast, slow, and the score that the numpy reference gives for them
+
+The generic bundle has one model per usual reporting rate, any number of PMUs, and no learnt limits. A
+worker re-checks everything before it uses a bundle (`streamproc.shell.models`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import tomli_w
+
+from streamproc.core.detector import N_QUANTITY
+from streamproc.core.scoring import Plan, score_numpy
+from streamproc.detectors import DETECTORS
+from streamproc.training.onnx_graph import OPSET, emit
+from streamproc.values import F32, F64
+
+FORMAT = "streamproc-bundle/1"
+# Reporting rates of IEEE C37.118.1 for 50 and 60 Hz, and the ones in use around them.
+GENERIC_RATES_HZ = (10.0, 12.0, 15.0, 20.0, 25.0, 30.0, 50.0, 60.0, 100.0, 120.0)
+INPUTS = (
+    {"name": "fast", "order": "row, quantity, pmu", "row": "reporting instant, oldest first"},
+    {"name": "slow", "order": "row, quantity, pmu", "row": "mean of one UTC second, oldest first"},
+)
+QUANTITIES = ("frequency minus nominal, Hz", "voltage magnitude / base - 1, pu", "angle step, rad")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model of a bundle before it is written."""
+
+    name: str
+    plan: Plan
+    area: str = "*"
+    stations: tuple[str, ...] | None = None  # None: any PMUs
+    nominal_hz: float = 0.0  # 0: any
+    base_v: F64 = field(default_factory=lambda: np.zeros(0))
+    notes: tuple[str, ...] = ()
+
+
+def generic_plan(rate_hz: float) -> Plan:
+    """Return every detector that works without training."""
+    known = [(detector, detector.generic(rate_hz)) for detector in DETECTORS]
+    return Plan(rate_hz, tuple((detector, params) for detector, params in known if params is not None))
+
+
+def generic_bundle() -> dict[str, bytes]:
+    """Return the files of the generic bundle that the package ships."""
+    specs = [ModelSpec(f"generic_{rate_hz:g}", generic_plan(rate_hz)) for rate_hz in GENERIC_RATES_HZ]
+    return write_bundle(
+        "generic", specs, {"command": "streamproc train generic", "data": "none: limits of standards"}
+    )
+
+
+def write_bundle(name: str, specs: Sequence[ModelSpec], created_from: Mapping[str, str]) -> dict[str, bytes]:
+    """Return file name -> bytes; the same specs give the same bytes."""
+    files: dict[str, bytes] = {}
+    models = []
+    for spec in specs:
+        n_pmu = None if spec.stations is None else len(spec.stations)
+        model = emit(spec.plan, n_pmu, {"bundle": name, "model": spec.name, "area": spec.area})
+        files[f"{spec.name}.onnx"] = model
+        files[f"{spec.name}.npz"] = _golden(spec.plan, n_pmu or 2)
+        models.append(_model_table(spec, hashlib.sha256(model).hexdigest()))
+    manifest = {
+        "bundle": {
+            "format": FORMAT,
+            "name": name,
+            "version": 1,
+            "created_from": dict(created_from),
+            "quantities": list(QUANTITIES),
+            "input": [dict(table) for table in INPUTS],
+        },
+        "model": models,
+    }
+    files["manifest.toml"] = tomli_w.dumps(manifest).encode()
+    return files
+
+
+def _model_table(spec: ModelSpec, digest: str) -> dict[str, Any]:
+    table: dict[str, Any] = {
+        "name": spec.name,
+        "file": f"{spec.name}.onnx",
+        "digest": digest,
+        "golden": f"{spec.name}.npz",
+        "area": spec.area,
+        "any_stations": spec.stations is None,
+        "stations": list(spec.stations or ()),
+        "rate_hz": spec.plan.rate_hz,
+        "nominal_hz": spec.nominal_hz,
+        "base_v": [float(volts) for volts in spec.base_v],
+        "fast_rows": spec.plan.fast_rows,
+        "slow_rows": spec.plan.slow_rows,
+        "opset": OPSET,
+        "notes": list(spec.notes),
+        "rule": [asdict(rule) for rule in spec.plan.rules],
+    }
+    return table
+
+
+def _golden(plan: Plan, n_pmu: int) -> bytes:
+    """Return golden vectors: ambient noise with a step at the end, and the same with gaps."""
+    fast, slow = golden_windows(plan, n_pmu)
+    score = np.stack([score_numpy(plan, one, two) for one, two in zip(fast, slow, strict=True)])
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, fast=fast, slow=slow, score=score.astype(np.float64))
+    return buffer.getvalue()
+
+
+def golden_windows(plan: Plan, n_pmu: int) -> tuple[F32, F32]:
+    """Return (2, rows, 3, n_pmu) windows, the same on every machine."""
+
+    def wave(rows: int) -> F64:
+        row = np.arange(rows)[:, None, None]
+        channel = np.arange(N_QUANTITY * n_pmu).reshape(N_QUANTITY, n_pmu)
+        size = np.array([2e-3, 1e-3, 2e-3])[:, None]
+        # A product with the golden ratio, modulo 1, spreads evenly and never repeats.
+        noise = np.modf((row * 97.0 + channel * 31.0 + 1.0) * 0.6180339887498949)[0] - 0.5
+        return np.asarray(np.round(size * (noise + np.cos(0.05 * row + channel)), 5))
+
+    fast, slow = wave(plan.fast_rows), wave(plan.slow_rows)
+    fast[-2:, 0, 0] += 0.05
+    fast[-2:, 1, 0] -= 0.03
+    gaps = -fast  # the other sign, too
+    gaps[-6:-4, :, 0] = np.nan  # bridged
+    gaps[-1, 1, :] = np.nan  # the sample to be judged is missing
+    gaps[-20:-10, 2, -1] = np.nan  # too long to bridge
+    return (
+        np.stack([fast, gaps]).astype(np.float32),
+        np.stack([slow, slow]).astype(np.float32),
+    )

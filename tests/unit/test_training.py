@@ -1,0 +1,112 @@
+"""Protects fitting: deterministic, margin on the excess, too little data refused, and real detection."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from streamproc.core.detector import learnt_limit
+from streamproc.errors import ModelError
+from streamproc.shell.models import ModelSet, SessionScorer
+from streamproc.training.anomaly import Recorded, Tap, fit_bundle
+from streamproc.training.evaluate import Meta, evaluate, features
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+NAN = float("nan")
+
+
+def real_frequency_hz() -> np.ndarray:
+    """Event-free parts of the real frequency minus 60 Hz: 10 minutes to fit, then 20 minutes to test."""
+    with gzip.open(DATA / "gsf_openpdc_freq" / "freq_80min.csv.gz", "rt") as lines:
+        freq_hz = np.array([float(row["freq_hz"]) for row in csv.DictReader(lines)])
+    return np.concatenate([freq_hz[:18000], freq_hz[59900:95900]]) - 60.0
+
+
+def recorded(n_tick: int = 3000, n_pmu: int = 3, seed: int = 1) -> Recorded:
+    rng = np.random.default_rng(seed)
+    fast = (rng.normal(size=(n_tick, 3, n_pmu)) * np.array([1e-3, 5e-4, 1e-3])[:, None]).astype(np.float32)
+    return Recorded("north", tuple(f"S{i}" for i in range(n_pmu)), 30.0, 60.0, fast, np.full(n_pmu, NAN))
+
+
+def test_the_margin_is_on_the_excess_over_the_median():
+    levels = np.array([[3.0, 1.0], [4.0, NAN], [NAN, NAN], [NAN, 8.0], [2.0, 4.0]])
+    assert learnt_limit(levels, 2.0, 0.0) == 4.0 + 2.0 * (8.0 - 4.0)
+    assert learnt_limit(levels, 2.0, 20.0) == 20.0
+    assert learnt_limit(np.full((4, 2), NAN), 2.0, 7.0) == 7.0
+
+
+def test_the_same_data_gives_the_same_bundle_and_the_bundle_loads(tmp_path):
+    files = fit_bundle([recorded()], SessionScorer, "test")
+    assert files == fit_bundle([recorded()], SessionScorer, "test")
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    model = ModelSet.load(tmp_path).for_area("north", ("S0", "S1", "S2"), 30.0, 60.0)
+    assert model.reason == ""
+    assert {"spe", "t2", "frequency_jump"} <= {rule.name for rule in model.rules}
+
+
+def test_other_data_gives_another_digest():
+    one, two = (fit_bundle([recorded(seed=seed)], SessionScorer, "test")["manifest.toml"] for seed in (1, 2))
+    assert one != two
+
+
+def test_too_little_data_is_refused_with_the_amount_found():
+    with pytest.raises(ModelError, match=r"area north: .* 40\.0 s of known data, at least 60 s"):
+        fit_bundle([recorded(n_tick=1200)], SessionScorer, "test")
+    with pytest.raises(ModelError, match="holds no PMU data"):
+        fit_bundle([], SessionScorer, "test")
+
+
+def test_a_channel_without_data_is_named_and_stays_unknown(tmp_path):
+    data = recorded()
+    data.fast[:, 1, 2] = NAN
+    files = fit_bundle([data], SessionScorer, "test")
+    assert b"S2 voltage: 0 s of known data" in files["manifest.toml"]
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    model = ModelSet.load(tmp_path).for_area("north", data.stations, 30.0, 60.0)
+    slow = np.zeros((model.slow_rows, 3, 3), np.float32)
+    scores = model.score(np.ascontiguousarray(recorded().fast[-model.fast_rows :]), slow)
+    row = [rule.name for rule in model.rules].index("voltage_jump")
+    assert np.isnan(scores[row, 2])
+    assert np.isfinite(scores[row, :2]).all()
+
+
+def test_the_tap_keeps_the_newest_row_of_every_tick():
+    tap = Tap()
+    model = tap.for_area("a", ("X",), 30.0, 60.0)
+    assert tap.for_area("a", ("X",), 30.0, 60.0) is model
+    for tick in range(5):
+        assert model.score(np.full((3, 3, 1), tick, np.float32), np.zeros((1, 3, 1), np.float32)).shape == (
+            0,
+            1,
+        )
+    tap.for_area("a", ("X", "Y"), 30.0, 60.0).score(
+        np.zeros((1, 3, 2), np.float32), np.zeros((1, 3, 2), np.float32)
+    )
+    (only,) = tap.recorded()
+    assert only.stations == ("X",)
+    np.testing.assert_array_equal(only.fast[:, 0, 0], [0, 1, 2, 3, 4])
+
+
+@pytest.mark.parametrize(("generic", "found_min"), [(False, 11), (True, 11)])
+def test_disturbances_of_a_simulated_grid_are_found_on_real_ambient_frequency(generic, found_min):
+    with np.load(DATA / "andes39_events" / "events_12.npz", allow_pickle=False) as corpus:
+        x, meta = corpus["X"], msgspec.json.decode(str(corpus["meta"]), type=Meta)
+    report = evaluate(x, meta, real_frequency_hz(), "T2", SessionScorer, generic=generic, seed=3)
+    assert report.n_event == 11
+    assert report.found["any"] >= found_min, report.missed
+    assert report.delay_p95_s["any"] <= 0.1
+    assert report.false_before == 0
+    assert sum(report.false_ambient.values()) == 0
+
+
+def test_ambient_angles_follow_the_frequency():
+    rng = np.random.default_rng(0)
+    fast = features(None, np.full(90, 0.05), "T1", 30.0, rng, 2)
+    assert abs(np.nanmean(fast[:, 2])) < 1e-4  # what the frequency explains is not in the angle step
