@@ -7,6 +7,7 @@ data: ten minutes are good, one minute is the least. `train generic` writes the 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -99,8 +100,17 @@ def tap(site: SiteConfig, records: Iterable[Record], seconds: float | None) -> l
         batch.append(record)
         if len(batch) == BATCH:
             state, batch = stage.step(state, batch).state, []
-    stage.step(state, batch)
-    return memory.recorded()
+    state = stage.step(state, batch).state
+    # The level that was 1 pu here is 1 pu for ever: a worker that starts during a sag must not take the sag
+    # as base.
+    bases = {
+        (key[0], tuple(column.label for column in track.columns), key[1]): track.features.base_v
+        for key, track in state.tracks.items()
+    }
+    return [
+        replace(part, base_v=bases.get((part.area, part.stations, part.rate_hz), part.base_v))
+        for part in memory.recorded()
+    ]
 
 
 def write_files(files: dict[str, bytes], out: Path) -> None:

@@ -202,10 +202,7 @@ def widened(state: AreaState, columns: tuple[Column, ...], base_v: F64, model: A
     names = ("last_angle_rad", "base_sum_v", "base_count", "base_from", "second_sum", "second_count")
     made = {name: spread(getattr(state.features, name), getattr(fresh.features, name)) for name in names}
     own = spread(state.features.base_v, base_v)
-    grown = replace(
-        state.features,
-        base_v=np.where(np.isnan(own), base_v, own), **made
-    )
+    grown = replace(state.features, base_v=np.where(np.isnan(own), base_v, own), **made)
     return replace(
         state,
         columns=columns,

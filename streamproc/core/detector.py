@@ -100,10 +100,3 @@ def learnt_limit(levels: F64, margin_ratio: float, level_min: float) -> float:
     largest = np.nanmax(known, axis=1)  # (n_tick,)
     median = float(np.median(largest))
     return max(level_min, median + margin_ratio * (float(largest.max()) - median))
-
-
-class Models(Protocol):
-    """What the score stage needs of a set of models (implemented by `streamproc.shell.models.ModelSet`)."""
-
-    def for_area(self, area: str, stations: tuple[str, ...], rate_hz: float, nominal_hz: float) -> AreaModel:
-        """Return the model for these PMUs in this order; the same object for the same question."""

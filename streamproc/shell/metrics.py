@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -157,7 +157,7 @@ class Metrics:
         self.registry.register(self._event_age)
         ProcessCollector(registry=self.registry)
 
-    def apply(self, step: Step[object]) -> None:
+    def apply(self, step: Step[Any]) -> None:
         """Publish what one step of a stage counted and measured."""
         for (word, label), amount in step.counts.items():
             self.count(word, label, amount)

@@ -148,8 +148,10 @@ def _times(place: _Place, name: str, cells: Sequence[str], scale_ns: float) -> I
     if all(_is_number(cell) for cell in text[:1]):
         return scaled_times(_numbers(place, name, cells), 0.0)
     try:
+        if "+" in text[0] or "-" in text[0][10:]:  # an offset from UTC, which numpy does not take
+            raise ValueError
         return np.array(text, dtype="datetime64[ns]").astype(np.int64)
-    except (ValueError, UserWarning):
+    except ValueError:
         return np.array([_iso_ns(place, name, row, cell) for row, cell in enumerate(text)], dtype=np.int64)
 
 
@@ -182,9 +184,7 @@ def _open_parquet(path: Path) -> Table:
         import pyarrow.parquet as parquet  # noqa: PLC0415 - an optional part: the extra `parquet`
         from pyarrow import ArrowException  # noqa: PLC0415
     except ImportError as error:
-        raise RecordingError(
-            f'{path}: Parquet needs pyarrow: pip install "streamproc[parquet]"'
-        ) from error
+        raise RecordingError(f'{path}: Parquet needs pyarrow: pip install "streamproc[parquet]"') from error
     try:
         file = parquet.ParquetFile(path)
     except (OSError, ArrowException) as error:

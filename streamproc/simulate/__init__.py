@@ -1,0 +1,1 @@
+"""Seeded simulations with known truth: a fleet of PMUs (`fleet`) and SCADA points (`scada`)."""

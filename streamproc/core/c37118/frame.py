@@ -1,29 +1,30 @@
-"""Frames out of bytes: the common header, the CRC, and the splitter that finds the next frame after garbage.
+"""Frames out of bytes: the common header, and the splitter that finds the next frame after garbage.
 
     0      2          4       6     10       14            n      n+2
     SYNC   FRAMESIZE  IDCODE  SOC   FRACSEC  body ...      CHK
 
-SYNC is 0xAA, then a byte with the frame type (bits 6-4) and the version (bits 3-0: 1 = 2005, 2 = 2011, 3 accepted for
-the edition of 2024). CHK is CRC-CCITT (polynomial 0x1021, initial 0xFFFF) over everything before it
-(IEEE C37.118.2-2011, 6.2 and Annex B).
+SYNC is 0xAA, then a byte with the frame type (bits 6-4) and the version (bits 3-0: 1 = 2005, 2 = 2011; 3 is accepted for
+the edition of 2024). CHK is the CRC of everything before it (IEEE C37.118.2-2011, 6.2 and Annex B).
 
-A frame counts only with a good CRC. After a bad one the search goes on one byte behind its SYNC, never behind its
-announced size: a size that lies must not swallow the frames behind it.
+A frame counts only with a good CRC. After a bad one the search goes on one byte behind its SYNC, not behind its announced
+size: a size that lies must not swallow the frames behind it. What looks like a frame within the announced size of a bad
+one is no second finding, unless it is good.
 
-Bad bytes are values (`Rejection`), never exceptions, and no rejection allocates more than the input justifies.
+Bad bytes are values (`Rejection`), never exceptions. Frames and rejections together tile the bytes consumed, in order.
 """
 
 from __future__ import annotations
 
 import re
 from binascii import crc_hqx
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
-from streamproc.values import I64, U8, U16, Bool
+from streamproc.core.c37118.crc import crc_good, ranges_good
+from streamproc.values import I64, U8, Bool
 
 SYNC = 0xAA
 HEADER_SIZE = 14  # SYNC, FRAMESIZE, IDCODE, SOC, FRACSEC
@@ -33,30 +34,43 @@ VERSIONS = (1, 2, 3)
 DATA, HEADER, CFG1, CFG2, COMMAND, CFG3 = 0, 1, 2, 3, 4, 5
 TYPE_NAMES = {DATA: "data", HEADER: "header", CFG1: "cfg1", CFG2: "cfg2", COMMAND: "command", CFG3: "cfg3"}
 
-_SYNC_PATTERN = re.compile(
-    b"\xaa[" + re.escape(bytes(t << 4 | v for t in TYPE_NAMES for v in VERSIONS)) + b"]", re.DOTALL
+# The beginning of a frame with a possible size, or what could become one behind the end.
+_BEGIN = re.compile(
+    rb"\xaa(?:[" + re.escape(bytes(t << 4 | v for t in TYPE_NAMES for v in VERSIONS))
+    + rb"](?:[^\x00].|\x00[\x10-\xff]|.?\Z)|\Z)",
+    re.DOTALL,
 )
+_RUN_MIN = 8  # equal frames in a row from which the array way pays
+_RUN_MAX = 1 << 16
+_WASTE_MIN = 1 << 18  # bytes of bad frames whose CRC is computed one by one before the sieve is made ...
+_WASTE_RATIO = 1  # ... plus this many per byte gone forward
+_SIEVE_SIZE = 1 << 16
 
 
 class Reason(StrEnum):
     """Why bytes were refused: a closed list, because it becomes a metric label."""
 
-    EMPTY = "empty"
-    BAD_CRC = "bad_crc"
-    BAD_SIZE = "bad_size"
-    TRUNCATED = "truncated"
+    EMPTY = "empty"  # a record without bytes
+    BAD_SYNC = "bad_sync"  # does not begin with a frame
+    GARBAGE = "garbage"  # bytes between frames
     BAD_VERSION = "bad_version"
-    GARBAGE = "garbage"
+    BAD_TYPE = "bad_type"
+    BAD_SIZE = "bad_size"  # FRAMESIZE smaller than a header
+    TRUNCATED = "truncated"  # FRAMESIZE goes beyond the end
+    BAD_CRC = "bad_crc"
     IEEE_1344 = "ieee_1344"
-    UNKNOWN_CONFIGURATION = "unknown_configuration"
-    CONFIG_CONFLICT = "config_conflict"
-    SIZE_MISMATCH = "size_mismatch"
-    BAD_TIME_BASE = "bad_time_base"
-    BAD_FRACSEC = "bad_fracsec"
-    BAD_RATE = "bad_rate"
+    UNKNOWN_CONFIGURATION = "unknown_configuration"  # data before its configuration
+    SIZE_MISMATCH = "size_mismatch"  # data of another size than the configuration makes
+    BAD_FRACSEC = "bad_fracsec"  # fraction of second not below TIME_BASE
+    CONFIG_CONFLICT = "config_conflict"  # another shape of data without another CFGCNT
     BAD_CONFIG = "bad_config"
-    BAD_FRAGMENT = "bad_fragment"
+    BAD_TIME_BASE = "bad_time_base"
+    BAD_RATE = "bad_rate"
+    BAD_FRAGMENT = "bad_fragment"  # CFG-3 fragments missing, out of order, or too many
     BAD_COMMAND = "bad_command"
+    CAPTURE_GAP = "capture_gap"
+    IP_FRAGMENT = "ip_fragment"
+    BAD_CAPTURE = "bad_capture"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,144 +84,213 @@ class Rejection:
     idcode: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """What the splitter found. `frames` is (n_frame, 2): start and size, CRC good, in order."""
+class Split(NamedTuple):
+    """What the splitter found."""
 
-    frames: I64
+    frames: I64  # (n_frame, 2): start and size, CRC good, in order
     rejections: tuple[Rejection, ...]
     consumed: int  # bytes done with; what follows is the beginning of a frame
 
 
 def split(buffer: bytes, *, final: bool = True) -> Split:
     """Return the frames of a buffer. With `final`, a frame that is cut off at the end is rejected as truncated."""
-    even = _evenly_spaced(buffer)
-    if even is not None:
-        return even
-    frames: list[tuple[int, int]] = []
-    rejections: list[Rejection] = []
-    at, end, bad_from = 0, len(buffer), -1
-    while at < end:
-        found = _SYNC_PATTERN.search(buffer, at)
-        start = found.start() if found else end - (not final and buffer.endswith(b"\xaa"))
-        if start > at and bad_from < 0:
-            rejections.append(_garbage(buffer, at, start))
-        at = start
-        if found is None:
-            break
-        verdict = _judge(buffer, at, end, final)
-        if isinstance(verdict, int):
-            frames.append((at, verdict))
-            at, bad_from = at + verdict, -1
-        elif verdict is None:
-            break
-        else:
-            if bad_from < 0:  # one run of bad bytes is one rejection, not one for each byte tried
-                rejections.append(verdict)
-                bad_from = at
-            at += 1
-    table = np.array(frames, dtype=np.int64).reshape(-1, 2)
-    return Split(table, tuple(rejections), at)
+    walk = _Walk(buffer, final)
+    walk.to_the_end()
+    table = np.concatenate(walk.frames) if walk.frames else np.zeros((0, 2), dtype=np.int64)
+    return Split(table, tuple(walk.rejections), walk.at)
 
 
-def _judge(buffer: bytes, at: int, end: int, final: bool) -> int | None | Rejection:
-    """Return the size of the frame at `at`, None when more bytes are needed, or why it is none."""
-    rest = end - at
-    size = int.from_bytes(buffer[at + 2 : at + 4], "big") if rest >= 4 else 0
-    idcode = int.from_bytes(buffer[at + 4 : at + 6], "big") if rest >= 6 else None
-    if rest >= 4 and size < FRAME_SIZE_MIN:
-        detail = f"FRAMESIZE: {size} bytes announced, the smallest frame has {FRAME_SIZE_MIN}"
-        return Rejection(Reason.BAD_SIZE, detail, at, min(rest, FRAME_SIZE_MIN), idcode)
-    if rest < max(size, FRAME_SIZE_MIN):
-        if not final:
-            return None
-        detail = f"FRAMESIZE: {size} bytes announced, {rest} received"
-        return Rejection(Reason.TRUNCATED, detail, at, rest, idcode)
-    frame = buffer[at : at + size]
-    found, expected = int.from_bytes(frame[-2:], "big"), crc_hqx(frame[:-2], 0xFFFF)
-    if found != expected:
-        return Rejection(Reason.BAD_CRC, f"CHK: 0x{found:04x}, computed 0x{expected:04x}", at, size, idcode)
-    return size
-
-
-def _garbage(buffer: bytes, at: int, stop: int) -> Rejection:
-    if at == 0 and is_ieee_1344(buffer):
-        detail = "these bytes are IEEE 1344 (SYNC 0xAA is missing, sample count where FRAMESIZE belongs): not supported"
-        return Rejection(Reason.IEEE_1344, detail, at, stop - at)
-    if buffer[at] == SYNC and stop - at >= 2 and buffer[at + 1] >> 4 & 7 in TYPE_NAMES:
-        detail = f"SYNC: version {buffer[at + 1] & 15}, accepted are {VERSIONS}"
-        return Rejection(Reason.BAD_VERSION, detail, at, stop - at)
-    return Rejection(
-        Reason.GARBAGE, f"{stop - at} bytes without SYNC, first 0x{buffer[at : at + 8].hex()}", at, stop - at
-    )
-
-
-def is_ieee_1344(frame: bytes) -> bool:
-    """Return whether the bytes look like an IEEE 1344 data or configuration frame: SOC first, its own CRC at the end.
-
-    IEEE 1344 has SOC (4, counted from 1900 or 1970), SMPCNT (2, the low 12 bits count samples or bytes), then data and a
-    CRC-CCITT as here. Only bytes that carry a good CRC without our SYNC are called so.
-    """
-    for size in (len(frame), int.from_bytes(frame[6:8], "big") & 0x0FFF):
-        if 10 <= size <= len(frame) and frame[0] != SYNC:
-            body = frame[: size - 2]
-            if crc_hqx(body, 0xFFFF) == int.from_bytes(frame[size - 2 : size], "big"):
-                return True
-    return False
-
-
-def _evenly_spaced(buffer: bytes) -> Split | None:
-    """Return the split when the buffer is frames of one size back to back, all good: the common case, without a loop."""
-    if len(buffer) < FRAME_SIZE_MIN or buffer[0] != SYNC:
-        return None
-    size = int.from_bytes(buffer[2:4], "big")
-    if size < FRAME_SIZE_MIN or len(buffer) % size:
-        return None
-    rows = np.frombuffer(buffer, dtype=np.uint8).reshape(-1, size)
-    if not (well_formed(rows, size).all() and crc_good(rows).all()):
-        return None
-    starts = np.arange(rows.shape[0], dtype=np.int64) * size
-    return Split(np.stack([starts, np.full_like(starts, size)], axis=1), (), len(buffer))
-
-
-def well_formed(rows: U8, size: int) -> Bool:
+def well_formed(rows: U8) -> Bool:
     """Return per row of (n, size) bytes whether SYNC, type, version and FRAMESIZE are right."""
-    second = rows[:, 1]
+    size, second = rows.shape[1], rows[:, 1]
     kind, version = second >> 4, second & 15
     good = (rows[:, 0] == SYNC) & (kind <= CFG3) & (version >= VERSIONS[0]) & (version <= VERSIONS[-1])
     return np.asarray(good & (rows[:, 2] == size >> 8) & (rows[:, 3] == size & 255))
 
 
-@lru_cache(maxsize=64)
-def _crc_tables(size: int) -> tuple[U16, int]:
-    """Return per pair of bytes what it adds to the CRC of `size` bytes, (size // 2, 65536), and the rest of an odd size.
+def frames_good(rows: U8) -> Bool:
+    """Return per row of (n, size) bytes whether it is a good frame, CRC included."""
+    good = well_formed(rows)
+    if good.all():
+        return crc_good(rows)
+    good[good] = crc_good(rows[good])
+    return good
 
-    The CRC is linear over GF(2): the CRC of a message is the exclusive or of what each byte alone would give, and of
-    what the initial value gives for that length.
+
+@dataclass(slots=True)
+class _Walk:
+    """The splitter at work. `claim` is where the announced size of the last bad frame ends."""
+
+    buffer: bytes
+    final: bool
+    at: int = 0
+    claim: int = 0
+    taken: int = 0  # where the last good frame ends
+    frames: list[I64] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    wasted: int = 0
+    sieve: I64 = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # where good frames begin ...
+    sieve_end: int = 0  # ... before this place
+
+    def to_the_end(self) -> None:
+        """Walk until nothing more can be said."""
+        end = len(self.buffer)
+        in_step = True  # whether `at` is where a frame should begin
+        while self.at < end:
+            if in_step and (self._run() or self._foreign()):
+                continue
+            found = _BEGIN.search(self.buffer, self.at)
+            self._skip(found.start() if found else end)
+            if found is None:
+                break
+            size = self._judge(end)
+            if size is None:
+                break
+            in_step = size > 0
+            if size > 0:
+                self._close()
+                self.frames.append(np.array([[self.at, size]], dtype=np.int64))
+                self.at = self.claim = self.taken = self.at + size
+        self._close()
+
+    def _run(self) -> bool:
+        """Take the equal frames back to back that begin here; return whether there were enough of them."""
+        buffer, before = self.buffer, self.at
+        size = int.from_bytes(buffer[before + 2 : before + 4], "big")
+        count = last = _RUN_MIN
+        if size < FRAME_SIZE_MIN or buffer[before : before + 4] != buffer[before + (last - 1) * size :][:4]:
+            return False
+        while (len(buffer) - self.at) // size >= count:
+            rows = np.frombuffer(buffer, np.uint8, count * size, self.at).reshape(count, size)
+            good = frames_good(rows)
+            n_good = count if good.all() else int(np.argmin(good))
+            if n_good:
+                self._close()
+                starts = self.at + size * np.arange(n_good, dtype=np.int64)
+                self.frames.append(np.stack([starts, np.full_like(starts, size)], axis=1))
+                self.at = self.claim = self.taken = self.at + n_good * size
+            if n_good < count:
+                break
+            # Twice as many each time: a run that breaks costs no more than it brought.
+            count = max(min(2 * count, (len(buffer) - self.at) // size, _RUN_MAX), 1)
+        return self.at > before
+
+    def _foreign(self) -> bool:
+        """Refuse by name what stands where a frame should begin and can never be one of ours."""
+        buffer, at = self.buffer, self.at
+        if buffer[at] != SYNC:
+            size = _ieee_1344_size(buffer, at) if at == 0 else 0
+            detail = f"{size} bytes of IEEE 1344 (no SYNC, good CRC): not supported, ask the source for C37.118"
+            return size > 0 and self._refuse(Reason.IEEE_1344, detail, size)
+        if len(buffer) - at < 4 or _BEGIN.match(buffer, at):
+            return False
+        size, kind, version = int.from_bytes(buffer[at + 2 : at + 4], "big"), buffer[at + 1] >> 4, buffer[at + 1] & 15
+        if size < FRAME_SIZE_MIN and kind in TYPE_NAMES and version in VERSIONS:
+            detail = f"FRAMESIZE: {size} bytes announced, the smallest frame has {FRAME_SIZE_MIN}"
+            self._refuse(Reason.BAD_SIZE, detail, 4)
+            return False  # where the next frame begins is unknown
+        if not FRAME_SIZE_MIN <= size <= len(buffer) - at or crc_hqx(buffer[at : at + size], 0xFFFF):
+            return False
+        if kind in TYPE_NAMES:
+            return self._refuse(Reason.BAD_VERSION, f"SYNC: version {version}, accepted are {VERSIONS}", size)
+        return self._refuse(Reason.BAD_TYPE, f"SYNC: frame type {kind} is none of {tuple(TYPE_NAMES)}", size)
+
+    def _judge(self, end: int) -> int | None:
+        """Return the size of the frame here, None when more bytes are needed, 0 when it is none (refused, gone on)."""
+        buffer, at = self.buffer, self.at
+        rest = end - at
+        size = int.from_bytes(buffer[at + 2 : at + 4], "big") if rest >= 4 else FRAME_SIZE_MIN
+        if rest < size:
+            if not self.final:
+                return None
+            announced = f"{size} bytes" if rest >= 4 else "no size"
+            self._bad(Reason.TRUNCATED, f"FRAMESIZE: {announced} announced, {rest} bytes received", rest)
+        elif at < self.sieve_end:
+            if self._next_good(at) == at:
+                return size
+            self._bad(Reason.BAD_CRC, "CHK: not the CRC of the frame", size)
+            self.at = max(self.at, self._next_good(at))
+        elif crc_hqx(buffer[at : at + size], 0xFFFF) == 0:
+            return size
+        else:
+            found = int.from_bytes(buffer[at + size - 2 : at + size], "big")
+            expected = crc_hqx(buffer[at : at + size - 2], 0xFFFF)
+            self._bad(Reason.BAD_CRC, f"CHK: 0x{found:04x}, computed 0x{expected:04x}", size)
+            self.wasted += size
+            if self.wasted > _WASTE_MIN + _WASTE_RATIO * at:
+                self._make_sieve(end)
+        return 0
+
+    def _bad(self, reason: Reason, detail: str, size: int) -> None:
+        """Go on one byte behind a bad SYNC; it is a finding unless it lies within the announced size of another one."""
+        after = self.at + 1
+        if self.at >= self.claim:
+            self._refuse(reason, detail, size)
+        self.at = after
+
+    def _refuse(self, reason: Reason, detail: str, size: int) -> bool:
+        """Note a rejection of the bytes here and go behind them; return True."""
+        self._close()
+        head = self.buffer[self.at : self.at + 6]
+        idcode = int.from_bytes(head[4:6], "big") if len(head) == 6 and head[0] == SYNC else None
+        self.rejections.append(Rejection(reason, detail, self.at, size, idcode))
+        self.at = self.claim = self.at + size
+        return True
+
+    def _skip(self, start: int) -> None:
+        """Go to `start`. Bytes behind a bad frame belong to it; others are garbage."""
+        if start > self.at and not self._is_open():
+            first = self.buffer[self.at : self.at + 8].hex()
+            detail = f"{start - self.at} bytes that begin no frame, the first are 0x{first}"
+            self._refuse(Reason.GARBAGE if self.at else Reason.BAD_SYNC, detail, start - self.at)
+        self.at = start
+
+    def _is_open(self) -> bool:
+        """Return whether the last finding is a rejection, so that it goes on to the next finding."""
+        return bool(self.rejections) and self.rejections[-1].start >= self.taken
+
+    def _close(self) -> None:
+        """End the last rejection here."""
+        if self._is_open():
+            last = self.rejections[-1]
+            self.rejections[-1] = Rejection(last.reason, last.detail, last.start, self.at - last.start, last.idcode)
+
+    def _make_sieve(self, end: int) -> None:
+        """Find the good frames that begin in the next 64 KiB, all at once."""
+        first = self.at
+        self.sieve_end = min(first + _SIEVE_SIZE, end)
+        region = np.frombuffer(self.buffer, np.uint8)[first : self.sieve_end + FRAME_SIZE_MAX]
+        own = region[: self.sieve_end - first]
+        places = np.flatnonzero(own == SYNC)
+        places = places[places + 4 <= region.size]
+        sizes = region[places + 2].astype(np.int64) << 8 | region[places + 3]
+        kind, version = region[places + 1] >> 4, region[places + 1] & 15
+        likely = (kind <= CFG3) & (version >= VERSIONS[0]) & (version <= VERSIONS[-1]) & (sizes >= FRAME_SIZE_MIN)
+        places, sizes = places[likely], sizes[likely]
+        whole = places + sizes <= region.size
+        good = np.full(places.size, not self.final)  # a cut frame must be waited for
+        good[whole] = ranges_good(region, places[whole], (places + sizes)[whole])
+        self.sieve = first + places[good]
+
+    def _next_good(self, at: int) -> int:
+        """Return where the next good frame of the sieve begins, its end if there is none."""
+        place = int(np.searchsorted(self.sieve, at))
+        return int(self.sieve[place]) if place < self.sieve.size else self.sieve_end
+
+
+def _ieee_1344_size(buffer: bytes, start: int) -> int:
+    """Return how many bytes from here are IEEE 1344 frames, 0 for none.
+
+    IEEE 1344 has SOC (4), SMPCNT (2), a status word (2) whose low 12 bits are the frame's length, and the same CRC at
+    its end. Only bytes with a good CRC are called so.
     """
-    one = np.array([crc_hqx(bytes([b]), 0) for b in range(256)], dtype=np.uint16)  # the byte is the last one
-    table = np.empty((size, 256), dtype=np.uint16)
-    current = one
-    for place in range(size - 1, -1, -1):
-        table[place] = current
-        current = (current << 8) ^ one[current >> 8]  # one more zero byte behind it
-    return table, crc_hqx(bytes(size), 0xFFFF)
-
-
-def crc_good(rows: U8) -> Bool:
-    """Return per row of (n, size) bytes whether CHK is right. Long or few frames go through `binascii`, one by one."""
-    n_frame, size = rows.shape
-    found = rows[:, -2].astype(np.uint16) << 8 | rows[:, -1]
-    if n_frame < 16 or size > 256:
-        packed = rows.tobytes()
-        crcs = [crc_hqx(packed[i : i + size - 2], 0xFFFF) for i in range(0, n_frame * size, size)]
-        return np.asarray(np.array(crcs, dtype=np.uint16) == found)
-    table, start = _crc_tables(size - 2)
-    crc = np.full(n_frame, start, dtype=np.uint16)
-    columns = np.ascontiguousarray(rows[:, : size - 2].T)
-    for place in range(size - 2):  # over the bytes of one frame, not over frames
-        crc ^= table[place][columns[place]]
-    return np.asarray(crc == found)
+    at = start
+    while len(buffer) - at >= 10:
+        size = int.from_bytes(buffer[at + 6 : at + 8], "big") & 0x0FFF
+        if not 10 <= size <= len(buffer) - at or buffer[at] == SYNC or crc_hqx(buffer[at : at + size], 0xFFFF):
+            break
+        at += size
+    return at - start
 
 
 def with_crc(body: bytes) -> bytes:

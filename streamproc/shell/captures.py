@@ -1,0 +1,161 @@
+"""Captures of C37.118 as records: each frame of data or configuration is one record, in the order of capture.
+
+What a capture holds beside them (commands, headers, other traffic) is left out; bytes that are no good frame are passed
+on, so that they are refused, counted and reported as they would be live. The first configuration of each stream comes
+before everything else: live it would be known from its compacted topic, also when a capture begins in mid-stream.
+
+Two streams with the same IDCODE and different configurations cannot share an area: the second gets an area of its own,
+AREA.2, and so on.
+
+A `.PmuCapture` of GSF has data frames only. Its configuration is looked for beside it: `NAME.cfg` or `NAME.c37` (frames),
+or a text report of sample frames as the PMU Connection Tester writes it ("Hexadecimal Image"), any `.txt` in the same
+directory. One is taken only if its data frames have the size of those in the capture.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from streamproc.core.c37118 import CFG2, CFG3, COMMAND, DATA, HEADER, Book, split
+from streamproc.core.capture import CapturedFrame
+from streamproc.core.capture import read_capture as read_capture_bytes
+from streamproc.errors import RecordingError
+from streamproc.values import TOPIC_CONFIG, TOPIC_FRAMES, Record
+
+CAPTURE_ENDINGS = (".pcap", ".pcapng", ".pmucapture", ".c37")
+CAPTURE_SIZE_MAX = 2 << 30  # bytes; a capture is read as a whole
+REPORT_SIZE_MAX = 4 << 20  # bytes of a text report
+_HEX_IMAGE = re.compile(r"Hexadecimal Image:\s*((?:[0-9A-F]{2}\s+)+)")
+
+
+def read_capture(path: Path, key: bytes, note: Callable[[str], None]) -> Iterator[Record]:
+    """Yield the records of a capture; raises RecordingError."""
+    try:
+        if path.stat().st_size > CAPTURE_SIZE_MAX:
+            raise RecordingError(f"{path}: larger than {CAPTURE_SIZE_MAX} bytes: split the capture")
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read: {error.strerror}") from error
+    frames = [frame for frame in read_capture_bytes(content) if _is_input(frame)]
+    data = [frame for frame in frames if frame.rejection is None and _kind(frame.frame) == DATA]
+    if not data:
+        first = next((f.rejection.detail for f in frames if f.rejection is not None), "it holds none")
+        raise RecordingError(f"{path}: no data frame of IEEE C37.118 was found: {first}")
+    used = {frame.stream for frame in data}
+    frames = [frame for frame in frames if frame.stream in used]
+    configs = _first_configs(frames)
+    missing = sorted({f.stream for f in data} - set(configs))
+    if missing:
+        beside = _beside(path, len(data[0].frame), note)
+        configs |= {stream: beside for stream in missing if beside}
+    yield from _records(frames, configs, key, note)
+
+
+def _records(
+    frames: Sequence[CapturedFrame],
+    configs: dict[str, list[bytes]],
+    key: bytes,
+    note: Callable[[str], None],
+) -> Iterator[Record]:
+    areas = _areas(configs, key, note)
+    bases = {stream: _time_base(parts) for stream, parts in configs.items()}
+
+    def ts_ms(frame: CapturedFrame) -> int:
+        fraction = int.from_bytes(frame.frame[11:14], "big") * 1000 // bases.get(frame.stream, 1 << 24)
+        return int.from_bytes(frame.frame[6:10], "big") * 1000 + fraction
+
+    first_ms = next(ts_ms(f) for f in frames if f.rejection is None and _kind(f.frame) == DATA)
+    for stream, parts in configs.items():
+        for part in parts:
+            if areas.get(stream, key) == key:  # the topic of configurations is keyed by IDCODE alone
+                yield Record(TOPIC_CONFIG, 0, 0, first_ms, b"%d" % _idcode(part), part)
+        yield Record(TOPIC_FRAMES, 0, 0, first_ms, areas.get(stream, key), b"".join(parts))
+    last_ms = first_ms
+    for frame in frames:
+        if frame.rejection is None and _kind(frame.frame) == DATA:
+            last_ms = ts_ms(frame)
+        if frame.frame:
+            yield Record(TOPIC_FRAMES, 0, 0, last_ms, areas.get(frame.stream, key), frame.frame)
+
+
+def _is_input(frame: CapturedFrame) -> bool:
+    return frame.rejection is not None or _kind(frame.frame) not in {COMMAND, HEADER}
+
+
+def _first_configs(frames: Sequence[CapturedFrame]) -> dict[str, list[bytes]]:
+    """Return per stream the frames of its first whole configuration: one, or the fragments of a CFG-3."""
+    found: dict[str, list[bytes]] = {}
+    books: dict[str, Book] = {}
+    for frame in frames:
+        book = books.get(frame.stream, Book())
+        if frame.rejection is not None or _kind(frame.frame) not in {CFG2, CFG3} or book.layouts:
+            continue
+        books[frame.stream], refusal = book.learn(frame.frame)
+        if refusal is None:
+            found.setdefault(frame.stream, []).append(frame.frame)
+        else:
+            found.pop(frame.stream, None)
+    return {stream: parts for stream, parts in found.items() if books[stream].layouts}
+
+
+def _areas(configs: dict[str, list[bytes]], key: bytes, note: Callable[[str], None]) -> dict[str, bytes]:
+    """Return the area of each stream: the first in which its IDCODE has no other configuration."""
+    taken: list[dict[int, bytes]] = []
+    areas: dict[str, bytes] = {}
+    for stream, parts in configs.items():
+        idcode = _idcode(parts[0])
+        # The time of the configuration is not part of what it says.
+        body = b"".join(part[14:-2] for part in parts)
+        number = next((n for n, t in enumerate(taken) if t.get(idcode, body) == body), len(taken))
+        if number == len(taken):
+            taken.append({})
+        taken[number][idcode] = body
+        areas[stream] = key if number == 0 else key + b".%d" % (number + 1)
+        if number:
+            note(f"{stream} has another configuration for IDCODE {idcode}: its area is {areas[stream].decode()}")
+    return areas
+
+
+def _beside(path: Path, frame_size: int, note: Callable[[str], None]) -> list[bytes]:
+    """Return a configuration that lies beside the capture and fits its data frames, or []."""
+    for candidate in (path.with_suffix(".cfg"), path.with_suffix(".c37"), *sorted(path.parent.glob("*.txt"))):
+        if not candidate.is_file() or candidate.stat().st_size > REPORT_SIZE_MAX:
+            continue
+        raw = candidate.read_bytes()
+        buffers = report_frames(raw.decode("utf-8", "replace")) if candidate.suffix == ".txt" else [raw]
+        for buffer in buffers:
+            for start, size in split(buffer).frames.tolist():
+                frame = buffer[start : start + size]
+                if _kind(frame) in {CFG2, CFG3} and _fits(frame, frame_size):
+                    note(f"the configuration is taken from {candidate.name}")
+                    return [frame]
+    note("no configuration in the capture nor beside it: its data frames will be refused")
+    return []
+
+
+def report_frames(text: str) -> list[bytes]:
+    """Return the frames of a sample report, from their hexadecimal images."""
+    return [bytes.fromhex(image) for image in _HEX_IMAGE.findall(text)]
+
+
+def _fits(frame: bytes, frame_size: int) -> bool:
+    book, refusal = Book().learn(frame)
+    return refusal is None and any(layout.frame_size == frame_size for layout in book.layouts.values())
+
+
+def _kind(frame: bytes) -> int:
+    return frame[1] >> 4 & 7
+
+
+def _idcode(frame: bytes) -> int:
+    return int.from_bytes(frame[4:6], "big")
+
+
+def _time_base(parts: Sequence[bytes]) -> int:
+    """Return the TIME_BASE of a configuration."""
+    book = Book()
+    for part in parts:
+        book, _ = book.learn(part)
+    return next((layout.time_base for layout in book.layouts.values()), 1 << 24)

@@ -1,0 +1,119 @@
+"""Which offset may be committed: pure bookkeeping of batches, without Faust, without a clock.
+
+Two rules, and the stricter one counts:
+
+    acknowledged   only the unbroken run of batches from the oldest one on whose outputs the broker has all
+                   acknowledged. A batch that is still being worked on, or was dropped, stops the run.
+    allowed        only up to what the host has allowed: the offset from which a successor must read to have
+                   its windows back. It trails the first.
+
+          offset  100        200        300        400
+                   |-- done --|-- done --|-- open --|-- done --|
+    acknowledged                         ^300
+    allowed                   ^212                               -> 212 may be committed
+
+All is kept per generation of the consumer group. What comes late from an older one (an acknowledgement after
+a rebalance) changes nothing: commit-after-revoke cannot happen here, and the broker refuses it once more.
+Control markers and compacted records leave holes between batches; a batch carries its own range, so holes
+do not matter.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Tp(NamedTuple):
+    """One partition of one topic; equal to the tuples that Faust and aiokafka use."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(slots=True)
+class _Range:
+    """The offsets of one batch, first to last."""
+
+    first: int
+    last: int
+    acknowledged: bool = False
+
+
+@dataclass(slots=True)
+class _Account:
+    """What is known of one partition in one generation."""
+
+    generation: int
+    ranges: deque[_Range] = field(default_factory=deque)
+    acknowledged: int | None = None  # next offset after the unbroken run
+    allowed: int | None = None
+    committed: int | None = None
+
+
+class Ledger:
+    """Batches delivered, acknowledged and allowed, by partition."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[Tp, _Account] = {}
+
+    def deliver(self, tp: Tp, generation: int, first: int, last: int) -> None:
+        """Note a batch that is on its way to the host."""
+        account = self._accounts.get(tp)
+        if account is None or account.generation != generation:
+            account = self._accounts[tp] = _Account(generation)
+        account.ranges.append(_Range(first, last))
+
+    def acknowledge(self, tp: Tp, generation: int, last: int) -> bool:
+        """Note that everything the batch ending at `last` has caused is acknowledged; False: not ours."""
+        account = self._current(tp, generation)
+        batch = None if account is None else next((r for r in account.ranges if r.last == last), None)
+        if account is None or batch is None:
+            return False
+        batch.acknowledged = True
+        while account.ranges and account.ranges[0].acknowledged:
+            account.acknowledged = account.ranges.popleft().last + 1
+        return True
+
+    def allow(self, tp: Tp, generation: int, offset: int) -> bool:
+        """Note that a successor may start reading at `offset`; never moves back. False: not ours."""
+        account = self._current(tp, generation)
+        if account is None:
+            return False
+        account.allowed = offset if account.allowed is None else max(account.allowed, offset)
+        return True
+
+    def committable(self) -> dict[Tp, tuple[int, int]]:
+        """Return (generation, offset) of every partition whose committed offset may move on."""
+        found = {}
+        for tp, account in self._accounts.items():
+            if account.acknowledged is None or account.allowed is None:
+                continue
+            offset = min(account.acknowledged, account.allowed)
+            if account.committed is None or offset > account.committed:
+                found[tp] = (account.generation, offset)
+        return found
+
+    def committed(self, tp: Tp, generation: int, offset: int) -> None:
+        """Note that the broker has stored the offset."""
+        account = self._current(tp, generation)
+        if account is not None:
+            account.committed = offset
+
+    def drop(self, tps: frozenset[Tp]) -> None:
+        """Forget partitions that are no longer ours."""
+        for tp in tps:
+            self._accounts.pop(tp, None)
+
+    def clear(self) -> None:
+        """Forget everything: positions have changed, what is under way will come again."""
+        self._accounts.clear()
+
+    def open_batches(self) -> int:
+        """Return how many batches are delivered and not yet acknowledged."""
+        return sum(not r.acknowledged for account in self._accounts.values() for r in account.ranges)
+
+    def _current(self, tp: Tp, generation: int) -> _Account | None:
+        account = self._accounts.get(tp)
+        return account if account is not None and account.generation == generation else None

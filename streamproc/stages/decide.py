@@ -1,0 +1,149 @@
+"""The deciding stage: findings and operators' words in, alert transitions out. One partition per operator position."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from streamproc.config import SiteConfig
+from streamproc.core.blob import pack_tree, unpack_tree
+from streamproc.core.decide import DecideSettings, DecideState, OpenAlert, acknowledge, take_finding
+from streamproc.core.messages import (
+    Alert,
+    Finding,
+    Operator,
+    Reason,
+    Refusal,
+    dead_letter,
+    decode,
+    encode,
+)
+from streamproc.values import (
+    SILENT,
+    TOPIC_ALERTS,
+    TOPIC_FINDINGS,
+    TOPIC_OPERATOR,
+    Counts,
+    Output,
+    Probe,
+    Record,
+    Step,
+)
+
+BLOB_KIND = "decide/1"
+
+
+class DecideStage:
+    """values.Stage over `grid.findings.v1` and `grid.operator.v1`."""
+
+    name = "decide"
+    inputs = (TOPIC_FINDINGS, TOPIC_OPERATOR)
+    broadcast: tuple[str, ...] = ()
+
+    def __init__(self, config: SiteConfig) -> None:
+        table = config.decide
+        self._settings = DecideSettings(
+            table.group_window_ms * 1000, table.quiet_ms * 1000, table.sources_max
+        )
+
+    def fresh(self) -> DecideState:
+        """Return the state without alerts."""
+        return DecideState()
+
+    def learn(self, state: DecideState, records: Sequence[Record]) -> DecideState:
+        """Return the same state: there is nothing to learn."""
+        del records
+        return state
+
+    def step(self, state: DecideState, records: Sequence[Record], probe: Probe = SILENT) -> Step[DecideState]:
+        """Return the transitions that these records cause."""
+        counts: Counts = Counter()
+        outputs: list[Output] = []
+        for record in records:
+            counts["records", record.topic] += 1
+            if record.topic == TOPIC_OPERATOR:
+                state, told = self._operator(state, record, counts, outputs)
+            else:
+                state, told = self._finding(state, record, counts, outputs)
+            for alert in told:
+                outputs.append(
+                    Output(TOPIC_ALERTS, alert.alert_id.encode(), encode(alert), alert.ts_us // 1000)
+                )
+                counts["alert_transitions", alert.state] += 1
+                if alert.seq == 1:
+                    counts["alerts", f"{alert.kind}/{alert.priority}"] += 1
+        probe.lap("decide")
+        active: Counter[str] = Counter({"main": 0})
+        active.update(a.position for a in state.alerts.values() if a.state != "NORM")
+        gauges = {("active_alerts", position): float(count) for position, count in active.items()}
+        return Step(state, tuple(outputs), counts, gauges=gauges)
+
+    def _finding(
+        self, state: DecideState, record: Record, counts: Counts, outputs: list[Output]
+    ) -> tuple[DecideState, list[Alert]]:
+        finding = decode(Finding, record.value)
+        if isinstance(finding, Finding) and finding.type != "watermark" and not _in_step(finding):
+            finding = Refusal(
+                Reason.WRONG_TYPE, "sources, scores and onsets_us must be of one length, not empty"
+            )
+        if isinstance(finding, Refusal):
+            _refuse(record, finding, counts, outputs)
+            return state, []
+        return take_finding(state, finding, self._settings)
+
+    def _operator(
+        self, state: DecideState, record: Record, counts: Counts, outputs: list[Output]
+    ) -> tuple[DecideState, list[Alert]]:
+        said = decode(Operator, record.value)
+        if isinstance(said, Operator) and said.action != "acknowledge":
+            said = Refusal(
+                Reason.UNSUPPORTED_ACTION, f"action: {said.action!r:.80}, only 'acknowledge' is carried out"
+            )
+        if isinstance(said, Operator) and said.alert_id not in state.alerts:
+            said = Refusal(Reason.UNKNOWN_ALERT, f"alert_id: {said.alert_id!r:.80} is no open alert")
+        if isinstance(said, Refusal):
+            _refuse(record, said, counts, outputs)
+            return state, []
+        return acknowledge(state, said, self._settings)
+
+    def warm(self, state: DecideState, records: Sequence[Record]) -> DecideState:
+        """Return the same state: it is whole in its blob."""
+        del records
+        return state
+
+    def pack(self, state: DecideState) -> bytes:
+        """Return the whole state."""
+        alerts = [
+            {
+                "alert": replace(alert, members={}),  # MessagePack has no keys of two parts
+                "members": [(rule, source, active) for (rule, source), active in alert.members.items()],
+            }
+            for alert in state.alerts.values()
+        ]
+        return pack_tree(BLOB_KIND, {"alerts": alerts, "seen": state.seen})
+
+    def unpack(self, blob: bytes) -> DecideState:
+        """Return the state of `pack`."""
+        tree = unpack_tree(BLOB_KIND, blob)
+        alerts = {}
+        for item in tree["alerts"]:
+            members = {(rule, source): active for rule, source, active in item["members"]}
+            alert = OpenAlert(**{**item["alert"], "members": members})
+            alerts[alert.alert_id] = alert
+        return DecideState(alerts, {area: tuple(ids) for area, ids in tree["seen"].items()})
+
+    def resume_offset(self, state: DecideState, topic: str, next_offset: int) -> int:
+        """Return `next_offset`: nothing is re-read."""
+        del state, topic
+        return next_offset
+
+
+def _in_step(finding: Finding) -> bool:
+    return 0 < len(finding.sources) == len(finding.scores) == len(finding.onsets_us)
+
+
+def _refuse(record: Record, refusal: Refusal, counts: Counts, outputs: list[Output]) -> None:
+    counts["rejected", str(refusal.reason)] += 1
+    counts["dead_letters", str(refusal.reason)] += 1
+    outputs.append(dead_letter(record, refusal.reason, refusal.detail))
