@@ -108,4 +108,3 @@ def run(path: Path, records: Iterable[Record], batch_records: int = BATCH_RECORD
     source = iter(records)
     while batch := list(islice(source, batch_records)):
         yield from path.feed(batch)
-

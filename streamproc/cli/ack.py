@@ -25,7 +25,9 @@ def register(app: typer.Typer) -> None:
 def ack(
     alert_id: Annotated[str, typer.Argument(help="As in the alert record.")],
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Site file.")] = None,
-    bootstrap: Annotated[str | None, typer.Option(help="Kafka address; default: that of the site file.")] = None,
+    bootstrap: Annotated[
+        str | None, typer.Option(help="Kafka address; default: that of the site file.")
+    ] = None,
     user: Annotated[str | None, typer.Option(help="Who acknowledges; default: the login name.")] = None,
     comment: Annotated[str, typer.Option(help="A word for the record.")] = "",
 ) -> None:

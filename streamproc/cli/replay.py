@@ -24,15 +24,23 @@ def register(app: typer.Typer) -> None:
 
 
 def replay(
-    recording: Annotated[Path, typer.Argument(help=".pcap, .PmuCapture, .c37, CSV(.gz), Parquet or .ndjson.")],
+    recording: Annotated[
+        Path, typer.Argument(help=".pcap, .PmuCapture, .c37, CSV(.gz), Parquet or .ndjson.")
+    ],
     to: Annotated[str, typer.Option(help='"kafka" (the address of the site file) or HOST:PORT.')] = "kafka",
     speed: Annotated[str, typer.Option(help='"max", or a multiple of real time such as 1x or 10x.')] = "1x",
     loop: Annotated[bool, typer.Option("--loop", help="Again and again, until Ctrl-C.")] = False,
-    restamp: Annotated[str | None, typer.Option(help='"now": moved in time by whole seconds, to begin now.')] = None,
+    restamp: Annotated[
+        str | None, typer.Option(help='"now": moved in time by whole seconds, to begin now.')
+    ] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Site file.")] = None,
-    area: Annotated[str | None, typer.Option(help="Key of the records; the only [[area]], or 'recording'.")] = None,
+    area: Annotated[
+        str | None, typer.Option(help="Key of the records; the only [[area]], or 'recording'.")
+    ] = None,
     rate_hz: Annotated[float | None, typer.Option(help="Rows per second, if the file cannot tell.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")
+    ] = False,
 ) -> None:
     """Play a recording."""
     from streamproc.shell.recording import read_recording
@@ -60,7 +68,13 @@ def replay(
 
 
 async def _play(  # type: ignore[no-untyped-def]
-    site: SiteConfig, read, factor: float | None, *, loop: bool, now: bool, quiet: bool  # noqa: ANN001
+    site: SiteConfig,
+    read,
+    factor: float | None,
+    *,
+    loop: bool,
+    now: bool,
+    quiet: bool,  # noqa: ANN001
 ) -> int:
     from streamproc.core.messages import iso_time
     from streamproc.shell.replay import replay as play

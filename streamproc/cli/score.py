@@ -26,12 +26,18 @@ def register(app: typer.Typer) -> None:
 
 
 def score(
-    recording: Annotated[Path, typer.Argument(help=".pcap, .PmuCapture, .c37, CSV(.gz), Parquet or .ndjson.")],
+    recording: Annotated[
+        Path, typer.Argument(help=".pcap, .PmuCapture, .c37, CSV(.gz), Parquet or .ndjson.")
+    ],
     bundle: Annotated[Path | None, typer.Option(help="Site bundle of `streamproc train`.")] = None,
     config: Annotated[Path | None, typer.Option(help="Site file.")] = None,
-    area: Annotated[str | None, typer.Option(help="Area of the records; the only [[area]], or 'recording'.")] = None,
+    area: Annotated[
+        str | None, typer.Option(help="Area of the records; the only [[area]], or 'recording'.")
+    ] = None,
     rate_hz: Annotated[float | None, typer.Option(help="Rows per second, if the file cannot tell.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")
+    ] = False,
 ) -> None:
     """Score a recording."""
     from streamproc.pipeline import Path as StagePath

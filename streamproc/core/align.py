@@ -14,7 +14,8 @@ The stream clock is the largest time of the accepted frames; no other clock is r
 (or more than a minute behind) is held apart: one wrong clock moves time for nobody else. Only `reanchor_count` such
 frames in a row that agree among themselves, with none in time between them, move the clock there; they are then taken in.
 
-A PMU is expected while it was present within the last `ABSENT_S` of closed instants.
+A PMU is expected while it has sent any of the instants of the last `ABSENT_S`, in time or late: one that comes back, and
+comes last, is waited for again after its first late frame.
 
 Everything is per frame and vectorised over frames and PMUs; the loop over instants is over ticks, and a frame that is
 out of time takes a slower way. Any split of the same frames into batches gives the same instants.
@@ -130,7 +131,8 @@ class AlignState:
 
     clock: int  # largest accepted instant
     next_open: int  # every instant before it is closed
-    last_present: I64  # (n_pmu,) newest closed instant with this PMU
+    seen: I64  # (n_pmu,) newest closed instant that a PMU has sent, in time or late, when the last one closed
+    arrived: I64  # (n_pmu,) the same by now
     waiting: Samples  # accepted, their instants are still open; first of each (instant, PMU) only
     held: Samples  # out of time, in a row
     wrong_column: I64  # (n,) PMU of each frame given up as wrong clock within the last second,
@@ -145,7 +147,7 @@ class AlignState:
         ints = np.zeros(n_pmu, dtype=np.int64)
         none = np.zeros(0, dtype=np.int64)
         zeros = np.zeros(n_pmu)
-        return cls(-1, -1, ints - 1, no_samples(), no_samples(), none, none, ints, zeros, zeros)
+        return cls(-1, -1, ints - 1, ints - 1, no_samples(), no_samples(), none, none, ints, zeros, zeros)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ def align(state: AlignState, samples: Samples, settings: AlignSettings) -> tuple
             state, closed = _close(state, no_samples(), settings, flush=True)
             pieces.append(closed)
             state = replace(state, clock=part.jump, next_open=part.jump, waiting=no_samples())
-            state = replace(state, last_present=np.full_like(state.last_present, -1))
+            state = replace(state, seen=np.full_like(state.seen, -1), arrived=np.full_like(state.seen, -1))
         state = replace(
             state,
             held=part.held,
@@ -261,7 +263,7 @@ def _close(
     state: AlignState, samples: Samples, settings: AlignSettings, *, flush: bool
 ) -> tuple[AlignState, Aligned]:
     """Take in frames that are in time, and close what they close; with `flush`, everything that is open."""
-    n_pmu = state.last_present.size
+    n_pmu = state.seen.size
     n_frame = samples.instant.size
     clock = np.maximum.accumulate(
         np.concatenate([[state.clock], samples.instant])
@@ -276,27 +278,25 @@ def _close(
         np.concatenate([waiting.value, samples.value]),
         np.concatenate([waiting.quality, samples.quality]),
     )
-    open_to = int(clock[-1]) + 1
-    n_open = max(0, open_to - state.next_open)
-    inside = every.instant >= state.next_open
-    row = every.instant - state.next_open
-    arrival = np.full((n_open, n_pmu), _NEVER, dtype=np.int64)
-    np.minimum.at(arrival, (row[inside], every.column[inside]), every.frame[inside])
+    n_open = (
+        max(0, int(clock[-1]) + 1 - state.next_open) if state.clock >= 0 else 0
+    )  # before the first frame: none
+    arrival = _arrivals(every, state.next_open - settings.absent, settings.absent + n_open, n_pmu)
     deadline = np.searchsorted(clock[1:], state.next_open + np.arange(n_open) + settings.wait)
-    closed_at, last_present, missing = _closings(arrival, deadline, state, settings, n_frame, flush=flush)
+    closed_at, seen, missing = _closings(arrival, deadline, state, settings, n_frame, flush=flush)
 
     n_closed = closed_at.size
-    limit = np.full(n_open, _NEVER - 1, dtype=np.int64)
-    limit[:n_closed] = closed_at
-    in_row = np.where(inside, row, 0)
-    on_time = inside & (every.frame <= limit[in_row]) if n_open else inside
-    index = np.flatnonzero(on_time)
+    row = every.instant - state.next_open
+    on_time = row >= 0
+    of_closed = np.flatnonzero(on_time & (row < n_closed))
+    on_time[of_closed] = every.frame[of_closed] <= closed_at[row[of_closed]]
     first = np.zeros(every.frame.size, dtype=np.bool_)
+    index = np.flatnonzero(on_time)
     # First of each (instant, PMU) in arrival order: np.unique returns the first place of each value.
     _, place = np.unique(row[index] * n_pmu + every.column[index], return_index=True)
     first[index[place]] = True
 
-    taken = first & (in_row < n_closed) if n_closed else first & False
+    taken = first & (row < n_closed)
     value = np.full((n_closed, n_pmu, N_VALUE), np.nan)
     quality = np.full((n_closed, n_pmu), DISCARDED, dtype=np.uint32)
     value[row[taken], every.column[taken]] = every.value[taken]
@@ -305,11 +305,15 @@ def _close(
     numbers = np.arange(n_closed) + state.next_open
     wrong_clock, recent = _wrong_in_rows(state, numbers, n_pmu, settings.rate_hz)
     ahead = clock[np.minimum(closed_at + 1, n_frame)] - numbers if n_closed else numbers
+    arrived = state.arrived.copy()
+    past = row < n_closed
+    np.maximum.at(arrived, every.column[past], every.instant[past])
     after = replace(
         state,
         clock=int(clock[-1]),
         next_open=state.next_open + n_closed,
-        last_present=last_present,
+        seen=seen,
+        arrived=arrived,
         wrong_column=state.wrong_column[recent],
         wrong_instant=state.wrong_instant[recent],
         waiting=Samples(
@@ -323,6 +327,15 @@ def _close(
     late = int((~on_time).sum())
     duplicate = int((on_time & ~first).sum())
     return after, Aligned(numbers, value, quality, ahead, missing, late, duplicate, wrong_clock)
+
+
+def _arrivals(every: Samples, base: int, n_row: int, n_pmu: int) -> I64:
+    """Return at which frame each (instant from `base` on, PMU) arrived first; `_NEVER` where it did not."""
+    arrival = np.full((n_row, n_pmu), _NEVER, dtype=np.int64)
+    row = every.instant - base
+    inside = (row >= 0) & (row < n_row)
+    np.minimum.at(arrival, (row[inside], every.column[inside]), every.frame[inside])
+    return arrival
 
 
 def _wrong_in_rows(state: AlignState, numbers: I64, n_pmu: int, rate_hz: float) -> tuple[Bool, Bool]:
@@ -342,24 +355,29 @@ def _wrong_in_rows(state: AlignState, numbers: I64, n_pmu: int, rate_hz: float) 
 def _closings(
     arrival: I64, deadline: I64, state: AlignState, settings: AlignSettings, n_frame: int, *, flush: bool
 ) -> tuple[I64, I64, int]:
-    """Return at which frame each instant closes (as many as do), who was present when, and how many were missing."""
-    last_present, previous, missing = state.last_present, -1, 0
+    """Return at which frame each instant closes (as many as do), who is alive after the last, and how many were missing.
+
+    The first `absent` rows of `arrival` are instants that are closed already: their late frames tell who is alive.
+    """
+    seen, previous, missing = state.seen, -1, 0
     closed_at: list[int] = []
-    for row in range(arrival.shape[0]):
-        expected = last_present >= state.next_open + row - settings.absent
-        expected &= last_present >= 0
+    base = state.next_open - settings.absent
+    number = base + np.arange(arrival.shape[0])[:, None]  # (n_row, 1)
+    for row in range(settings.absent, arrival.shape[0]):
+        expected = (seen >= base + row - settings.absent) & (seen >= 0)
         complete = int(arrival[row][expected].max()) if expected.any() else _NEVER
-        at = max(previous, min(int(deadline[row]), complete))
+        at = max(previous, min(int(deadline[row - settings.absent]), complete))
         if flush:
             at = min(at, n_frame)
         elif at >= n_frame:
             break
-        present = arrival[row] <= at
-        last_present = np.where(present, state.next_open + row, last_present)
-        missing += int((expected & ~present).sum())
+        recent = slice(row - settings.absent, row + 1)
+        sent = np.where(arrival[recent] <= at, number[recent], -1).max(axis=0)
+        seen = np.maximum(np.maximum(seen, state.arrived), sent)
+        missing += int((expected & (arrival[row] > at)).sum())
         closed_at.append(at)
         previous = at
-    return np.array(closed_at, dtype=np.int64), last_present, missing
+    return np.array(closed_at, dtype=np.int64), seen, missing
 
 
 def _with_lag(state: AlignState, samples: Samples, clock: I64, rate_hz: float) -> AlignState:

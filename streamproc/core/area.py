@@ -191,7 +191,8 @@ def widened(state: AreaState, columns: tuple[Column, ...], base_v: F64, model: A
 
     align = replace(
         state.align,
-        last_present=spread(state.align.last_present, fresh.align.last_present),
+        seen=spread(state.align.seen, fresh.align.seen),
+        arrived=spread(state.align.arrived, fresh.align.arrived),
         lag_count=spread(state.align.lag_count, fresh.align.lag_count),
         lag_sum_s=spread(state.align.lag_sum_s, fresh.align.lag_sum_s),
         lag_max_s=spread(state.align.lag_max_s, fresh.align.lag_max_s),

@@ -107,7 +107,7 @@ def advance(
 
     `t_ns` is (n_tick,), increasing; `scores` is (n_tick, n_rule, n_source) in per unit of the limit, NaN = unknown.
     """
-    hot: Bool = np.asarray((scores >= 1.0).reshape(t_ns.size, -1).any(axis=1))
+    hot: Bool = np.asarray((scores >= 1.0).any(axis=2).any(axis=1))
     found: list[Edges] = []
     tick = 0
     while tick < t_ns.size:

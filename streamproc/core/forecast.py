@@ -1,11 +1,12 @@
 """The forecast of every series of an area on its 1-, 5- or 15-minute grid: interval means in, quantiles out.
 
     values   . .. .  . | . . ...  . | .  .             means go into a history of `HISTORY_ROWS` intervals;
-             closed    |  closes    | open             with each closing interval one model call for all series
+             closed    |  closes    | open             with each closing interval one model call
 
-An interval closes when every live series has gone past its end, or `wait_ms` after it; until then values of the next
-interval are summed beside it. A value for a closed interval is late: counted, not used, because a forecast that was
-issued is not taken back. Its time stamps say to which interval it belongs: [start, start + interval).
+An interval closes when every live series has gone past its end, or `wait_ms` after it; until then values of
+the next interval are summed beside it. A value for a closed interval is late: counted, not used, because a
+forecast that was issued is not taken back. Its time stamps say to which interval it belongs: [start, start +
+interval).
 
 Who is asked is decided here, per series and in the open (`reason`, metered):
 
@@ -15,14 +16,14 @@ Who is asked is decided here, per series and in the open (`reason`, metered):
     no_model, model_error   there is none, or its answer was refused or not finite: persistence
     (nothing)      no value for an hour: nothing honest can be said
 
-Live coverage: when a mean arrives it is held against the P05..P95 that was told for it COVERAGE_LEAD_MIN before. The share
-inside, over the last COVERAGE_ROWS, goes into every forecast; it should be near 0.90.
+Live coverage: when a mean arrives it is held against the P05..P95 that was told for it COVERAGE_LEAD_MIN
+before. The share inside, over the last COVERAGE_ROWS, goes into every forecast; it should be near 0.90.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -55,8 +56,8 @@ class Forecaster(Protocol):
 class Grid:
     """One grid of one area: what is summed, what is known, and what was told. Row = series.
 
-    `start` is the number of the open interval since 1970, -1 before the first value. Sums have two columns: the open
-    interval and the next one.
+    `start` is the number of the open interval since 1970, -1 before the first value. Sums have two columns:
+    the open interval and the next one.
     """
 
     interval_min: int
@@ -92,7 +93,9 @@ class Grid:
         """Return the grid with room for more series, the old ones first."""
         more = Grid.fresh(self.interval_min, n_series - self.total.shape[0])
         names = ("total", "count", "seen", "history", "told", "inside")
-        joined = {name: np.concatenate([getattr(self, name), getattr(more, name)]) for name in names}
+        joined: dict[str, Any] = {
+            name: np.concatenate([getattr(self, name), getattr(more, name)]) for name in names
+        }
         return replace(self, **joined)
 
 
@@ -187,7 +190,8 @@ def _issue(grid: Grid, forecaster: Forecaster | None) -> Issue:
     known = np.isfinite(grid.history)  # (n_series, n_row)
     reason = _reasons(known, forecaster)
     n_row = known.shape[1]
-    age = np.where(known.any(axis=1), np.argmax(known[:, ::-1], axis=1), n_row)  # intervals since the last mean
+    # Intervals since the last known mean, (n_series,).
+    age = np.where(known.any(axis=1), np.argmax(known[:, ::-1], axis=1), n_row)
     series = np.flatnonzero(age * grid.interval_min < HORIZON_MIN)
     steps = n_step(grid.interval_min)
     if series.size == 0 or age.min() > 0:
@@ -215,9 +219,7 @@ def _reasons(known: Bool, forecaster: Forecaster | None) -> I64:
     return np.where((reason == MODEL) & (forecaster is None), NO_MODEL, reason).astype(np.int64)
 
 
-def _asked(
-    forecaster: Forecaster, grid: Grid, series: I64, quantiles: F64, reason: I64
-) -> tuple[F64, I64]:
+def _asked(forecaster: Forecaster, grid: Grid, series: I64, quantiles: F64, reason: I64) -> tuple[F64, I64]:
     """Return quantiles and reasons with the model's answers in, where they can be believed.
 
     The model always sees all series of the grid: the same rows give the same bits, whoever else has a gap.

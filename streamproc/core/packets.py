@@ -29,7 +29,12 @@ _RAW_IP = {12, 14, 101, 228, 229}
 _VLAN_TAGS = {0x8100, 0x88A8, 0x9100}
 _IPV4, _IPV6 = 0x0800, 0x86DD
 _TCP, _UDP = 6, 17
-_EXTENSIONS = {0, 43, 60, 135}  # IPv6 headers before the payload: hop by hop, routing, destination options, mobility
+_EXTENSIONS = {
+    0,
+    43,
+    60,
+    135,
+}  # IPv6 headers before the payload: hop by hop, routing, destination options, mobility
 _FRAGMENT = 44
 _EXTENSIONS_MAX = 8
 
@@ -214,7 +219,9 @@ def _ipv6(ts_ns: int, packet: bytes) -> Packet | None:
     kind, content = packet[6], packet[40 : 40 + size]
     for _ in range(_EXTENSIONS_MAX):
         if kind == _FRAGMENT:
-            return _fragment(ts_ns, source, target, content[8:]) if content[:1] in {b"\x06", b"\x11"} else None
+            return (
+                _fragment(ts_ns, source, target, content[8:]) if content[:1] in {b"\x06", b"\x11"} else None
+            )
         if kind not in _EXTENSIONS or len(content) < 8:
             break
         kind, content = content[0], content[8 + 8 * content[1] :]

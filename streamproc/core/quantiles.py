@@ -8,15 +8,16 @@ The model sees only the last `HISTORY_ROWS` interval means of a series, and sees
     r    = lag-1 autocorrelation of d       -0.5: noise around a level ... +1: a ramp
     g    = variance ratio of DRIFT_ROWS-steps to steps (0 ... 4): does it drift or does it come back?
     k    = mean |d| / s                     0.8: noise; near 0: stands still and jumps
-    median(h) = y[last] + s * [z, z r, z g, z k] W[:, h]                ridge (absolute errors), shared by all series
+    median(h) = y[last] + s * [z, z r, z g, z k] W[:, h]                ridge, one for all series
     band(q, h) = median(h) + s * sqrt([1, g, b] A[:, h]) * Q[q, h]      b: s^2 of the newest quarter over s^2
 
-So the median is persistence plus a correction: with W = 0 it is the last measurement. `Q` increases with q and the
-root is positive, hence quantiles never cross. The expression is written once over `core.graph.Ops`; the training
-writes it as ONNX, a test holds both equal. All series of an area share one call; rows do not see each other.
+So the median is persistence plus a correction: with W = 0 it is the last measurement. `Q` increases with q
+and the root is positive, hence quantiles never cross. The expression is written once over `core.graph.Ops`;
+the training writes it as ONNX, a test holds both equal. All series of an area share one call; rows do not see
+each other.
 
-If the last interval is unknown the answer is NaN; deciding who may be asked at all is `core.forecast`'s job. Where it
-may not, `persistence` gives a random walk from the last value with the spread of the recent steps.
+If the last interval is unknown the answer is NaN; deciding who may be asked at all is `core.forecast`'s job.
+Where it may not, `persistence` gives a random walk from the last value with the spread of the recent steps.
 
 Not done: anything that needs more than `HISTORY_ROWS` intervals (yesterday's ramp, day types), or weather.
 """
@@ -67,7 +68,7 @@ def features(ops: Ops[T], history: T, n_row: int, drift_rows: int) -> tuple[T, T
     zero, one = ops.const(0.0), ops.const(1.0)
 
     def steps(rows: int, start: int) -> tuple[T, T]:
-        """Return differences over `rows` rows from `start` on, 0 where unknown, and their mean square's count."""
+        """Return differences over `rows` rows from `start` on, 0 where unknown, and how many are known."""
         raw = ops.sub(ops.part(history, 1, start + rows, None), ops.part(history, 1, start, -rows))
         unknown = ops.isnan(raw)
         return ops.where(unknown, zero, raw), ops.sum(ops.where(unknown, zero, one), 1, keep=True)
@@ -105,7 +106,7 @@ def features(ops: Ops[T], history: T, n_row: int, drift_rows: int) -> tuple[T, T
 
 
 def build(ops: Ops[T], history: T, n_row: int, params: ForecastParams) -> T:
-    """Return the quantiles (n_series, 7, n_step) of `history` (n_series, n_row), oldest first, NaN = unknown."""
+    """Return the quantiles (n_series, 7, n_step) of `history` (n_series, n_row), oldest first."""
     steps = params.weight.shape[1]
     last, size, phi, spread_phi = features(ops, history, n_row, params.drift_rows)
     move = ops.matmul(phi, ops.const(params.weight))  # (n, n_step), in s
@@ -124,7 +125,7 @@ def build_numpy(history: F64 | F32, params: ForecastParams) -> F64:
 
 
 def persistence(history: F64, last: F64, n_steps: int) -> F64:
-    """Return a random walk (n_series, 7, n_step) from `last` (n_series,), spread by the steps known in `history`."""
+    """Return a random walk (n_series, 7, n_step) from `last` (n_series,), spread by the known steps."""
     step = np.diff(history, axis=1)  # (n_series, n_row - 1)
     count = np.isfinite(step).sum(axis=1)
     square = np.nansum(step * step, axis=1) / np.maximum(count, 1)
@@ -134,7 +135,7 @@ def persistence(history: F64, last: F64, n_steps: int) -> F64:
 
 
 def rounded(values: F64) -> F64:
-    """Return the rows (n_series, ...) to seven significant digits of their largest value: float32 holds no more."""
+    """Return the rows (n_series, ...) to seven digits of their largest value: float32 holds no more."""
     flat = np.abs(values).reshape(values.shape[0], -1)
     largest = np.maximum(flat.max(axis=1, initial=0.0), 1e-12)
     digits = np.clip(6 - np.floor(np.log10(largest)), 0, 9).astype(np.int64)

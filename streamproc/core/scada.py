@@ -1,21 +1,23 @@
 """SCADA records into arrays: what is believed, what is refused, and what time it is in an area.
 
-One record holds points of one area, by id, each with its own time stamp. A bad point does not take the good ones beside
-it down: it is left out, and the record also goes to the dead-letter topic with the first reason.
+One record holds points of one area, by id, each with its own time stamp. A bad point does not take the good
+ones beside it down: it is left out, and the record also goes to the dead-letter topic with the first reason.
 
-Time is event time; there is no other clock. The area's clock follows the median time stamp of each record, so that a
-single station with a wrong clock does not move it.
+Time is event time; there is no other clock. The area's clock follows the median time stamp of each record, so
+that a single station with a wrong clock does not move it.
 
         stale_time          taken                            future_time
     <----------------|--------------------------|--------------------------->
               clock - STALE                clock + LEAD            a point's time stamp
 
-Two hours let hourly data with one missing value pass. In a record whose points nearly all agree on the time, a point
-`SCATTER` ahead of them is refused, too. When `reanchor_count` records in a row hold nothing that could be taken, and
-agree among themselves, the clock is what was wrong (or the recording starts again): it moves to them.
+Two hours let hourly data with one missing value pass. In a record whose points nearly all agree on the time,
+a point `SCATTER` ahead of them is refused, too. When `reanchor_count` records in a row hold nothing that
+could be taken, and agree among themselves, the clock is what was wrong (or the recording starts again): it
+moves to them.
 
-Per point, time only goes forward: what is not newer than the last value of the same point is a re-delivery (dropped in
-silence, counted). "bad" values are no values (NaN); "suspect" ones are judged against limits but not forecast from.
+Per point, time only goes forward: what is not newer than the last value of the same point is a re-delivery
+(dropped in silence, counted). "bad" values are no values (NaN); "suspect" ones are judged against limits but
+not forecast from.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ class Points:
 
 @dataclass(frozen=True, slots=True)
 class AreaClock:
-    """Where an area's time stands. `ns` 0: not yet known. `apart`: records in a row that it could not take."""
+    """Where an area's time stands. `ns` 0: not yet known. `apart`: records in a row it could not take."""
 
     ns: int = 0
     apart: int = 0
@@ -85,8 +87,23 @@ def unit_of(point_id: str) -> str:
 
 
 def read_batch(record: Record) -> tuple[str, Points, tuple[Refusal, ...]] | Refusal:
-    """Return area, points and what was refused among them, or why the whole record is refused; never raises."""
-    tree = read_json(record.value)
+    """Return area, points and what was refused among them, or why all of it is refused; never raises."""
+    tree: Any = read_json(record.value)
+    refused = _refusal(tree, record.key)
+    if refused is not None:
+        return refused
+    try:
+        batch = msgspec.convert(tree, ScadaBatch)
+        read, bad = list(batch.points), list[Refusal]()
+    except msgspec.ValidationError:
+        read, bad = _one_by_one(tree["points"])
+    points = [p for p in read if 0 < p.ts_us <= TS_US_MAX]
+    bad += [_out_of_time(p) for p in read if not 0 < p.ts_us <= TS_US_MAX]
+    return str(tree["area"]), _columns(points), tuple(bad)
+
+
+def _refusal(tree: Any, key: bytes | None) -> Refusal | None:  # noqa: ANN401 - what JSON can hold
+    """Return why the whole record is refused, before any of its points is looked at."""
     if isinstance(tree, Refusal):
         return tree
     if not isinstance(tree, dict):
@@ -100,17 +117,7 @@ def read_batch(record: Record) -> tuple[str, Points, tuple[Refusal, ...]] | Refu
         return Refusal(Reason.MISSING_KEY, f"{missing[0]}: is required")
     if not isinstance(area, str) or not isinstance(listed, list):
         return Refusal(Reason.WRONG_TYPE, "area must be a string and points an array")
-    refused = _key_refusal(record.key, area)
-    if refused is not None:
-        return refused
-    try:
-        batch = msgspec.convert(tree, ScadaBatch)
-        read, bad = list(batch.points), []
-    except msgspec.ValidationError:
-        read, bad = _one_by_one(listed)
-    points = [p for p in read if 0 < p.ts_us <= TS_US_MAX]
-    bad += [_out_of_time(p) for p in read if not 0 < p.ts_us <= TS_US_MAX]
-    return area, _columns(points), tuple(bad)
+    return _key_refusal(key, area)
 
 
 def _key_refusal(key: bytes | None, area: str) -> Refusal | None:
@@ -153,7 +160,7 @@ def _columns(points: list[ScadaPoint]) -> Points:
 def in_time(
     clock: AreaClock, points: Points, reanchor_count: int
 ) -> tuple[AreaClock, Points, tuple[Refusal, ...], bool]:
-    """Return the clock after a record, the points that it takes, what it refuses, and whether it was set anew."""
+    """Return the clock after a record, the points that it takes, what it refuses, and whether it was set."""
     if not points.ids:
         return clock, points, (), False
     middle_ns = int(points.t_ns[(points.t_ns.size - 1) // 2])
@@ -218,7 +225,8 @@ class LastValues:
 def newer(last: LastValues, points: Points, column: I64) -> tuple[LastValues, Bool]:
     """Return the last values after these points and which of them are newer than what was there.
 
-    `points` is in order of time. Two values of one point at the same time in one record: the first one counts.
+    `points` is in order of time. Two values of one point at the same time in one record: the first one
+    counts.
     """
     fresh: Bool = points.t_ns > last.t_ns[column]
     # Within the record: the sort is stable, so of equal (column, time) the first in the record comes first.

@@ -1,50 +1,61 @@
 """The worker: the stages as Faust agents over the batch seam. The only place that knows Faust's App.
 
     Faust (group, assignment, fetch) ── batch ── agent ── StageHost ── Publisher ── Kafka
-                                                             |
-                                                   allow_commit ── BatchConsumer ── commit
+                                                              │ allow
+                                                           Ledger ── BatchConsumer ── commit
 
-Ends in one of three ways: drained (SIGTERM: no new batches, snapshots, commits, exit 0), second signal (exit at once,
-uncommitted), or a failure that must not be hidden (ShellError: one line, exit 1, uncommitted).
+It ends in one of three ways: drained (SIGTERM: no new batches, states saved and committed, exit 0, within
+`drain_timeout_ms`), at once (a second signal; nothing is lost, the successor repeats), or with a failure that
+must not be hidden (nothing can be written, a partition is stuck, the consumer crashed): one line, exit 1, and
+what was not acknowledged is not committed.
+
+A worker can also live inside somebody else's event loop (`streamproc demo`, tests): then signals and the exit
+are the owner's, `failure` is set and `drain` is called.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import socket
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import faust
+import numpy as np
 from faust.types import TP
-from yarl import URL
 
 from streamproc.config import SiteConfig
-from streamproc.core.messages import Health, encode
-from streamproc.errors import ShellError
+from streamproc.errors import ShellError, StreamprocError
+from streamproc.shell.beat import Beat
 from streamproc.shell.clock import SYSTEM, Clock
 from streamproc.shell.config_feed import ConfigFeed
 from streamproc.shell.health import HealthServer
 from streamproc.shell.host import StageHost
+from streamproc.shell.ledger import Tp
 from streamproc.shell.metrics import Metrics
-from streamproc.shell.publish import Publisher, PublishRefused, PublishUnreachable
-from streamproc.shell.seam import BatchConsumer, BatchSchema, BatchTransport, scheduler_of
-from streamproc.shell.site_file import client_settings
+from streamproc.shell.publish import KafkaPublisher
+from streamproc.shell.seam import Batch, BatchConsumer, BatchSchema, BatchTransport, scheduler_of
+from streamproc.shell.shard import Surroundings
 from streamproc.shell.state_store import StateStore
-from streamproc.values import TOPIC_HEALTH, Output, Record, Stage
+from streamproc.shell.topics import wire_name
+from streamproc.shell.watch import LoopGuard, Outlook
+from streamproc.values import TOPIC_HEALTH, TOPIC_STATE, Record, Stage
 
 log = logging.getLogger(__name__)
 
 BUFFERED_BATCHES = 8  # batches waiting in front of one agent; more would only hold memory
-HEARTBEAT_S = 1.0
+TAKE_OVER_TIMEOUT_S = 60.0  # states loaded and pending outputs sent after an assignment
+BEAT_S = 1.0
+FOREVER_S = 1e9
 
 
 class Worker:
-    """One process's share of the work. `start`, then wait for `failed` or call `drain`."""
+    """One process's share of the work: `start`, then wait for `failure` or call `drain`."""
 
     def __init__(
         self,
@@ -55,249 +66,249 @@ class Worker:
     ) -> None:
         self.config, self.clock = config, clock
         self.metrics = metrics or Metrics(clock)
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        table = config.broker
-        settings = client_settings(table)
-        prefix = table.topic_prefix
-        self._prefix = prefix
-        self._publisher = Publisher(
-            settings, prefix=prefix, delivery_timeout_s=table.delivery_timeout_ms / 1e3
+        self.joined_s: float | None = None  # None: between two assignments
+        self.draining = False
+        broker = config.broker
+        self.publisher = KafkaPublisher(broker, self.name)
+        self.outlook = Outlook(broker, self.name)
+        broadcast = sorted({topic for stage in stages for topic in stage.broadcast})
+        self._feed = ConfigFeed(broker, broadcast, self.name)
+        around = Surroundings(
+            group=broker.group,
+            publisher=self.publisher,
+            store=StateStore(broker, self.name),
+            feed=self._feed,
+            metrics=self.metrics,
+            allow=self._allow,
+            log_start=lambda tp: self.outlook.start_of(self.wire(tp)),
+            clock=clock,
+            now_s=clock.monotonic_s,
         )
-        store = StateStore(settings, prefix=prefix)
-        self._feed = ConfigFeed(
-            settings, sorted({t for stage in stages for t in stage.broadcast}), prefix=prefix
-        )
+        self.hosts = tuple(StageHost(stage, around) for stage in stages)
         self._datadir = tempfile.TemporaryDirectory(prefix="streamproc-")
         self._app = self._faust_app()
-        self._hosts = [
-            StageHost(
-                stage,
-                self._publisher,
-                store,
-                self.metrics,
-                group=table.group,
-                allow_commit=self._allow_commit,
-                feed=self._feed if stage.broadcast else None,
-                snapshot_interval_s=table.snapshot_interval_ms / 1e3,
-                clock=clock,
-            )
-            for stage in stages
-        ]
-        for host in self._hosts:
+        for host in self.hosts:
             self._add_agent(host)
+        self.beat = Beat(self)
+        worker = config.worker
         self.http = HealthServer(
             self.metrics,
-            not_live=self._why_not_live,
-            not_ready=self._why_not_ready,
-            host=config.worker.http_host,
-            port=config.worker.http_port,
+            not_live=self.beat.why_not_live,
+            not_ready=self.beat.why_not_ready,
+            host=worker.http_host,
+            port=worker.http_port,
         )
         self._tasks: list[asyncio.Task[None]] = []
-        self._draining = False
-        self._progress_s = clock.monotonic_s()
-        self._beats = 0
+
+    @property
+    def consumer(self) -> BatchConsumer:
+        """Return the consumer; it exists from the start of the app on."""
+        consumer: BatchConsumer = self._app.consumer
+        return consumer
+
+    @property
+    def crash_reason(self) -> BaseException | None:
+        """Return why Faust's app has crashed, or None."""
+        reason: BaseException | None = self._app.crash_reason if self._app.crashed else None
+        return reason
+
+    def wire(self, tp: Tp) -> Tp:
+        """Return the partition under its name on the wire."""
+        return Tp(wire_name(self.config, tp.topic), tp.partition)
 
     async def start(self) -> None:
-        """Join the group and work; returns when the group is joined. The HTTP port answers before that."""
+        """Connect and join the group in the background; raise ShellError if Kafka or a topic is not there."""
         await self.http.start()
-        await self._app.start()
+        await self.publisher.start()
+        await self.outlook.start()
+        await self._check_topics()
+        await self._feed.start()
+        snapshot_s = self.config.broker.snapshot_interval_ms / 1000
         self._tasks = [
-            asyncio.create_task(self._every(HEARTBEAT_S, self._heartbeat), name="heartbeat"),
-            asyncio.create_task(
-                self._every(self.config.broker.snapshot_interval_ms / 1e3, self._save), name="snapshot"
-            ),
+            asyncio.create_task(self._guarded(self._app.start), name="faust"),
+            asyncio.create_task(self._every(BEAT_S, self.beat.once), name="beat"),
+            asyncio.create_task(self._every(snapshot_s, self._save), name="save"),
         ]
 
-    async def drain(self) -> None:
-        """Finish what is in hand, save, commit and leave the group; at most `drain_timeout_ms`."""
-        self._draining = True
-        async with asyncio.timeout(self.config.worker.drain_timeout_ms / 1e3):
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            if not self.failure.done():
-                for host in self._hosts:
-                    await host.snapshot_all()
-                await self._app.consumer.commit()
-            await self._close()
+    async def drain(self) -> bool:
+        """Finish what is in hand, save, commit and leave; False if that took longer than `drain_timeout_ms`."""
+        self.draining = True
+        try:
+            async with asyncio.timeout(self.config.worker.drain_timeout_ms / 1000):
+                await self._drain()
+        except TimeoutError:
+            log.warning("not drained in time; what is not committed will be read again")
+            return False
+        finally:
+            self._transport.close_loops()
+            self._datadir.cleanup()
+        return True
 
-    async def _close(self) -> None:
-        await self._app.stop()
+    def fail(self, error: BaseException | str) -> None:
+        """Note the first failure: the worker must end."""
+        if not self.failure.done():
+            told = str(error) if isinstance(error, StreamprocError | str) else repr(error)
+            log.error("worker fails", extra={"error": told})
+            self.failure.set_result(told)
+
+    async def take_over(self, committed: Mapping[Tp, int | None], generation: int) -> Mapping[Tp, int]:
+        """Rebuild the states of the partitions that are ours now (`seam.Owner`)."""
+        if self.draining:
+            return {}
+        ours = {self._plain(tp): at for tp, at in committed.items()}
+        starts: dict[Tp, int] = {}
+        try:
+            await self._feed.catch_up()
+            for host in self.hosts:
+                starts |= await host.take_over(ours, generation)
+        except StreamprocError as error:
+            self.fail(error)
+            return {}
+        self.joined_s = self.clock.monotonic_s()
+        log.info("partitions taken over", extra={"generation": generation, "partitions": len(committed)})
+        return {self.wire(tp): offset for tp, offset in starts.items()}
+
+    async def surrender(self, revoked: frozenset[Tp]) -> None:
+        """Save what goes away, in half the time that the group waits for us (`seam.Owner`)."""
+        self.joined_s = None
+        gone = frozenset(map(self._plain, revoked))
+        try:
+            async with asyncio.timeout(self.config.broker.rebalance_timeout_ms / 2000):
+                for host in self.hosts:
+                    await host.surrender(gone)
+        except (TimeoutError, ShellError) as error:
+            log.warning("partitions go unsaved, the successor repeats", extra={"error": repr(error)})
+        finally:
+            for host in self.hosts:
+                host.drop({tp.partition for tp in gone if tp.topic in host.stage.inputs})
+
+    async def _drain(self) -> None:
+        for task in self._tasks[1:]:
+            task.cancel()
+        started = self._tasks and self._tasks[0].done() and self.joined_s is not None
+        if started and not self.failure.done():
+            assigned = self.consumer.assignment()
+            await self.surrender(frozenset(Tp(tp.topic, tp.partition) for tp in assigned))
+            await self.consumer.commit()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._app.started:
+            await self._app.stop()
         await self._feed.stop()
-        await self._publisher.stop()
+        await self.outlook.stop()
+        await self.publisher.stop()
         await self.http.stop()
-        self._datadir.cleanup()
 
-    def _faust_app(self) -> faust.App:
-        table = self.config.broker
-        BatchConsumer.fetch_max_wait_ms = table.fetch_max_wait_ms
+    async def _check_topics(self) -> None:
+        topics = {TOPIC_STATE, TOPIC_HEALTH}
+        for host in self.hosts:
+            topics |= {*host.stage.inputs, *host.stage.broadcast}
+        missing = await self.outlook.missing(wire_name(self.config, topic) for topic in topics)
+        if missing:
+            raise ShellError(f"missing topics: {', '.join(missing)}; `streamproc topics apply` makes them")
+
+    def _faust_app(self) -> Any:  # noqa: ANN401  (Faust's App is half typed)
+        broker = self.config.broker
         app = faust.App(
-            table.group,
-            broker=f"kafka://{table.bootstrap.replace(',', ';')}",
-            broker_credentials=_credentials(client_settings(table)),
+            broker.group,
+            broker="kafka://unused:9092",  # the transport has the real one
             datadir=self._datadir.name,
             store="memory://",
             key_serializer="raw",
             value_serializer="raw",
             web_enabled=False,
+            producer_threaded=False,
             topic_disable_leader=True,
             topic_allow_declare=False,
-            consumer_auto_offset_reset="earliest",
-            broker_commit_interval=table.snapshot_interval_ms / 1e3,
-            broker_session_timeout=table.session_timeout_ms / 1e3,
-            broker_heartbeat_interval=table.heartbeat_interval_ms / 1e3,
-            broker_rebalance_timeout=table.rebalance_timeout_ms / 1e3,
-            broker_request_timeout=max(table.request_timeout_ms, table.session_timeout_ms) / 1e3,
-            broker_max_poll_records=None,
+            broker_commit_interval=broker.snapshot_interval_ms / 1000,
+            broker_session_timeout=broker.session_timeout_ms / 1000,
+            broker_request_timeout=TAKE_OVER_TIMEOUT_S,
+            broker_commit_livelock_soft_timeout=FOREVER_S,
             stream_buffer_maxsize=BUFFERED_BATCHES,
+            stream_recovery_delay=0.0,
             stream_wait_empty=False,
-            ConsumerScheduler=scheduler_of(table.max_batch_records),
+            ConsumerScheduler=scheduler_of(broker.max_batch_records),
         )
-        transport = BatchTransport([URL(f"kafka://{server}") for server in table.bootstrap.split(",")], app)
-        app.transport = transport
-        worker = self
-
-        class Consumer(BatchConsumer):
-            on_revoked = staticmethod(lambda revoked: worker._revoked(revoked))  # noqa: SLF001, PLW0108
-
-        transport.Consumer = Consumer  # type: ignore[misc]
+        # All output goes through our own producer; Faust's would be a connection that nobody uses.
+        app.boot_strategy.enable_kafka_producer = False
+        self._transport = BatchTransport(app, broker, self, f"streamproc-{self.name}")
+        app.transport = self._transport
         return app
 
     def _add_agent(self, host: StageHost[Any]) -> None:
-        names = [self._prefix + topic for topic in host.stage.inputs]
-        topic = self._app.topic(*names, schema=BatchSchema())
+        names = [wire_name(self.config, topic) for topic in host.stage.inputs]
+        channel = self._app.topic(*names, schema=BatchSchema())
 
-        async def agent(stream: Any) -> None:  # noqa: ANN401 - Faust's Stream
-            stream = stream.noack()
-            async for records in stream:
-                event = stream.current_event
-                message = event.message
-                if message.generation_id == self._app.consumer_generation_id:
-                    await self._handle(host, message.topic, message.partition, records)
-                await stream.ack(event)
+        async def agent(stream: Any) -> None:  # noqa: ANN401  (Faust's Stream)
+            batches = stream.noack()
+            async for batch in batches:
+                await self._take(host, batch)
+                await batches.ack(batches.current_event)
 
-        self._app.agent(topic, name=f"streamproc.{host.stage.name}", concurrency=1)(agent)
+        self._app.agent(channel, name=f"streamproc.{host.stage.name}", concurrency=1)(agent)
 
-    async def _handle(
-        self, host: StageHost[Any], wire_topic: str, partition: int, records: Iterable[Any]
-    ) -> None:
-        topic = wire_topic.removeprefix(self._prefix)
-        plain = [
-            Record(topic, partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers or ()))
-            for r in records
-        ]
+    async def _take(self, host: StageHost[Any], batch: Batch) -> None:
+        """Have a batch answered, then say so to the ledger; return only if the worker may go on."""
+        tp = self._plain(batch.tp)
+        records = to_records(tp, batch)
+        self._note_arrival(records)
         try:
-            await host.handle(topic, partition, plain)
+            if await host.take(tp, batch.generation, records):
+                self.consumer.ledger.acknowledge(batch.tp, batch.generation, batch.last_offset)
+            return
+        except ShellError as error:
+            self.fail(error)
+        except Exception as error:  # a fault of ours: never acknowledged, never hidden
+            log.exception("stage failed", extra={"stage": host.stage.name})
+            self.fail(f"stage {host.stage.name}: {error!r}")
+        await asyncio.Event().wait()  # hold the agent: nothing may be acknowledged any more
+
+    def _note_arrival(self, records: Sequence[Record]) -> None:
+        sent_ms = np.fromiter((r.ts_ms for r in records), np.float64, len(records))
+        self.metrics.observe_stage("broker_to_worker", (self.clock.wall_ns() / 1e6 - sent_ms) / 1000)
+
+    def _allow(self, tp: Tp, generation: int, offset: int) -> bool:
+        return self.consumer.ledger.allow(self.wire(tp), generation, offset)
+
+    def _plain(self, tp: Tp) -> Tp:
+        return Tp(tp.topic.removeprefix(self.config.broker.topic_prefix), tp.partition)
+
+    async def _save(self) -> None:
+        for host in self.hosts:
+            await host.tick()
+        if self.joined_s is not None:
+            await self.consumer.commit()
+
+    async def _guarded(self, action: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await action()
         except asyncio.CancelledError:
             raise
-        except ShellError as error:
-            await self._fail(str(error))
-        except Exception as error:  # noqa: BLE001 - a bug of ours: never acknowledged, never hidden
-            log.exception("stage failed", extra={"stage": host.stage.name})
-            await self._fail(f"stage {host.stage.name}: {type(error).__name__}: {error}")
-        self._progress_s = self.clock.monotonic_s()
-
-    async def _fail(self, line: str) -> None:
-        if not self.failure.done():
-            self.failure.set_result(line)
-        await asyncio.Event().wait()  # holds the agent: nothing may be acknowledged any more
-
-    def _allow_commit(self, topic: str, partition: int, offset: int) -> None:
-        consumer: Any = self._app.consumer
-        consumer.allow_commit(TP(self._prefix + topic, partition), offset)
-
-    def _revoked(self, revoked: Iterable[TP]) -> None:
-        for host in self._hosts:
-            mine = {self._prefix + topic for topic in host.stage.inputs}
-            host.drop({tp.partition for tp in revoked if tp.topic in mine})
+        except Exception as error:  # noqa: BLE001  (whatever ends a task of the worker ends the worker)
+            self.fail(error)
 
     async def _every(self, interval_s: float, action: Callable[[], Awaitable[None]]) -> None:
         while not self.failure.done():
             await asyncio.sleep(interval_s)
-            try:
-                await action()
-            except ShellError as error:
-                if not self.failure.done():
-                    self.failure.set_result(str(error))
-
-    async def _save(self) -> None:
-        for host in self._hosts:
-            await host.snapshot_all()
-
-    async def _heartbeat(self) -> None:
-        self._beats += 1
-        now_us = self.clock.wall_ns() // 1000
-        name = f"{socket.gethostname()}:{os.getpid()}"
-        outputs = []
-        for host in self._hosts:
-            for (topic, partition), offset in host.positions().items():
-                lag = self._lag(topic, partition, offset)
-                beat = Health(
-                    worker=name,
-                    stage=host.stage.name,
-                    partition=partition,
-                    seq=self._beats,
-                    ts_us=now_us,
-                    next_offsets={topic: offset},
-                    lag_records=lag,
-                )
-                outputs.append(Output(TOPIC_HEALTH, name.encode(), encode(beat), now_us // 1000))
-        self._check_progress()
-        try:
-            await self._publisher.publish(outputs)
-        except (PublishRefused, PublishUnreachable) as error:
-            log.warning("heartbeat not sent", extra={"detail": str(error)})
-
-    def _lag(self, topic: str, partition: int, offset: int) -> int | None:
-        try:
-            end = self._app.consumer.highwater(TP(self._prefix + topic, partition))
-        except (KeyError, AssertionError, AttributeError):
-            return None
-        lag = max(0, end - offset) if end else 0
-        self.metrics.set_lag(topic, partition, lag)
-        return lag
-
-    def _check_progress(self) -> None:
-        """A consumer that is alive but stuck ends itself: silence with a green light is the worst failure."""
-        positions = {k: v for host in self._hosts for k, v in host.positions().items()}
-        behind = any(
-            (self._lag(topic, partition, offset) or 0) > 0 for (topic, partition), offset in positions.items()
-        )
-        now_s = self.clock.monotonic_s()
-        if not behind:
-            self._progress_s = now_s
-        stall_s = now_s - self._progress_s
-        if stall_s > self.config.worker.stall_timeout_ms / 1e3 and not self.failure.done():
-            self.failure.set_result(f"no progress for {stall_s:.0f} s although records are waiting")
-
-    def _why_not_live(self) -> Sequence[str]:
-        return [self.failure.result()] if self.failure.done() else []
-
-    def _why_not_ready(self) -> Sequence[str]:
-        reasons = list(self._why_not_live())
-        if self._draining:
-            reasons.append("draining")
-        if self._app.rebalancing or not self._app.consumer.assignment():
-            reasons.append("no partitions assigned yet")
-        return reasons
+            await self._guarded(action)
 
 
-def _credentials(settings: dict[str, Any]) -> Any:  # noqa: ANN401 - one of Faust's credential classes
-    """Return the same security as `client_settings`, in Faust's words; None for plain text."""
-    context = settings.get("ssl_context")
-    if settings.get("sasl_mechanism"):
-        return faust.SASLCredentials(
-            username=settings["sasl_plain_username"],
-            password=settings["sasl_plain_password"],
-            mechanism=settings["sasl_mechanism"],
-            ssl_context=context,
-        )
-    return faust.SSLCredentials(context) if context is not None else None
+def to_records(tp: Tp, batch: Batch) -> list[Record]:
+    """Return the records of a batch as the core sees them."""
+    topic, partition = tp
+    return [
+        Record(topic, partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers) if r.headers else ())
+        for r in batch.records
+    ]
 
 
 def build_stages(config: SiteConfig) -> tuple[Stage[Any], ...]:
-    """Return the four stages with their models loaded; raises ModelError."""
-    from streamproc.pipeline import make_stages  # noqa: PLC0415 - models take a second to load: only when asked for
+    """Return the stages of the service with their models loaded; raise ModelError."""
+    # Models take a second to load: only when they are asked for.
+    from streamproc.pipeline import make_stages  # noqa: PLC0415
     from streamproc.shell.forecast_model import load_forecaster  # noqa: PLC0415
     from streamproc.shell.models import ModelSet  # noqa: PLC0415
     from streamproc.shell.solver import solve  # noqa: PLC0415
@@ -306,31 +317,46 @@ def build_stages(config: SiteConfig) -> tuple[Stage[Any], ...]:
     return make_stages(config, models, load_forecaster(), solve)
 
 
+def build_worker(config: SiteConfig) -> Worker:
+    """Return the worker of a site; call it inside a running event loop."""
+    return Worker(config, build_stages(config))
+
+
 async def run_worker(config: SiteConfig, stages: Sequence[Stage[Any]], say: Callable[[str], None]) -> int:
     """Work until SIGTERM or SIGINT (0), or until a failure that must not be hidden (1)."""
-    worker = Worker(config, stages)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
 
     def on_signal() -> None:
-        if stop.is_set():
-            os._exit(1)  # the second signal: at once, uncommitted
-        stop.set()
+        if asked.is_set():
+            os._exit(1)  # the second signal: at once; what is not committed is read again
+        asked.set()
 
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    await worker.start()
-    say(f"streamproc: working, metrics at {worker.http.url}/metrics")
-    ended = asyncio.create_task(stop.wait())
-    waited: set[asyncio.Future[Any]] = {ended, worker.failure}
-    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+    worker = Worker(config, stages)
+    guard = LoopGuard(config.worker.stall_timeout_ms / 1000, lambda: _end_hanging(say))
+    guard.start()
+    worker.beat.alive = guard.alive
+    try:
+        await worker.start()
+        say(f"streamproc: working, metrics at {worker.http.url}/metrics")
+        ended = asyncio.create_task(asked.wait())
+        waited: Iterable[asyncio.Future[Any]] = (ended, worker.failure)
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+    except ShellError as error:
+        worker.fail(error)
     code = 0
     if worker.failure.done():
         say(f"streamproc: {worker.failure.result()}")
         code = 1
-    try:
-        await worker.drain()
-    except TimeoutError:
-        say("streamproc: not drained in time; what is uncommitted will be read again")
-        code = 1
+    with contextlib.suppress(asyncio.CancelledError):
+        if not await worker.drain():
+            code = 1
+    guard.stop()
     return code
+
+
+def _end_hanging(say: Callable[[str], None]) -> None:
+    say("streamproc: the event loop hangs; what is not committed will be read again")
+    os._exit(1)

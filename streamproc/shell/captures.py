@@ -7,27 +7,24 @@ before everything else: live it would be known from its compacted topic, also wh
 Two streams with the same IDCODE and different configurations cannot share an area: the second gets an area of its own,
 AREA.2, and so on.
 
-A `.PmuCapture` of GSF has data frames only. Its configuration is looked for beside it: `NAME.cfg` or `NAME.c37` (frames),
-or a text report of sample frames as the PMU Connection Tester writes it ("Hexadecimal Image"), any `.txt` in the same
-directory. One is taken only if its data frames have the size of those in the capture.
+A capture with data frames only, as a `.PmuCapture` of GSF is, gets the configuration that lies beside it
+(`streamproc.shell.gsf_capture`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from streamproc.core.c37118 import CFG2, CFG3, COMMAND, DATA, HEADER, Book, split
+from streamproc.core.c37118 import CFG2, CFG3, COMMAND, DATA, HEADER, Book
 from streamproc.core.capture import CapturedFrame
 from streamproc.core.capture import read_capture as read_capture_bytes
 from streamproc.errors import RecordingError
+from streamproc.shell.gsf_capture import sibling_book
 from streamproc.values import TOPIC_CONFIG, TOPIC_FRAMES, Record
 
 CAPTURE_ENDINGS = (".pcap", ".pcapng", ".pmucapture", ".c37")
 CAPTURE_SIZE_MAX = 2 << 30  # bytes; a capture is read as a whole
-REPORT_SIZE_MAX = 4 << 20  # bytes of a text report
-_HEX_IMAGE = re.compile(r"Hexadecimal Image:\s*((?:[0-9A-F]{2}\s+)+)")
 
 
 def read_capture(path: Path, key: bytes, note: Callable[[str], None]) -> Iterator[Record]:
@@ -114,35 +111,18 @@ def _areas(configs: dict[str, list[bytes]], key: bytes, note: Callable[[str], No
         taken[number][idcode] = body
         areas[stream] = key if number == 0 else key + b".%d" % (number + 1)
         if number:
-            note(f"{stream} has another configuration for IDCODE {idcode}: its area is {areas[stream].decode()}")
+            note(
+                f"{stream} has another configuration for IDCODE {idcode}: its area is {areas[stream].decode()}"
+            )
     return areas
 
 
 def _beside(path: Path, frame_size: int, note: Callable[[str], None]) -> list[bytes]:
-    """Return a configuration that lies beside the capture and fits its data frames, or []."""
-    for candidate in (path.with_suffix(".cfg"), path.with_suffix(".c37"), *sorted(path.parent.glob("*.txt"))):
-        if not candidate.is_file() or candidate.stat().st_size > REPORT_SIZE_MAX:
-            continue
-        raw = candidate.read_bytes()
-        buffers = report_frames(raw.decode("utf-8", "replace")) if candidate.suffix == ".txt" else [raw]
-        for buffer in buffers:
-            for start, size in split(buffer).frames.tolist():
-                frame = buffer[start : start + size]
-                if _kind(frame) in {CFG2, CFG3} and _fits(frame, frame_size):
-                    note(f"the configuration is taken from {candidate.name}")
-                    return [frame]
-    note("no configuration in the capture nor beside it: its data frames will be refused")
-    return []
-
-
-def report_frames(text: str) -> list[bytes]:
-    """Return the frames of a sample report, from their hexadecimal images."""
-    return [bytes.fromhex(image) for image in _HEX_IMAGE.findall(text)]
-
-
-def _fits(frame: bytes, frame_size: int) -> bool:
-    book, refusal = Book().learn(frame)
-    return refusal is None and any(layout.frame_size == frame_size for layout in book.layouts.values())
+    """Return the configurations that lie beside the capture and fit its data frames, or []."""
+    book = sibling_book(path, frame_size, note)
+    if not book.layouts:
+        note("no configuration in the capture nor beside it: its data frames will be refused")
+    return [layout.config for layout in book.layouts.values()]
 
 
 def _kind(frame: bytes) -> int:

@@ -4,8 +4,9 @@
     interval_<n>.onnx   the graph of `core.quantiles.build`
     interval_<n>.npz    golden vectors: history, quantiles
 
-The same rules as in `shell.models`, on the same bytes in memory: strict manifest, SHA-256, accepted operators only,
-announced shapes, golden vectors within 1e-5. Anything else is a ModelError that names the file and the rule.
+The same rules as in `shell.models`, on the same bytes in memory: strict manifest, SHA-256, accepted operators
+only, announced shapes, golden vectors within 1e-5. Anything else is a ModelError that names the file and the
+rule.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class OnnxForecaster:
             raise ModelError(
                 f"{where}: a forecast bundle has one model each for {sorted(HISTORY_ROWS)} minutes"
             )
-        sessions = {
+        sessions: dict[int, Any] = {
             minutes: _open(table, read(table.file), read(table.golden), str(root))
             for minutes, table in tables.items()
         }

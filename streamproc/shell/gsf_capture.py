@@ -47,7 +47,9 @@ def read_configurations(path: Path) -> list[bytes]:
     if content.lstrip()[:1] == b"<":
         return encode_configuration(soap_configuration(content, str(path)))
     if b"Hexadecimal Image:" in content:
-        images = [bytes.fromhex("".join(m.group(1).decode("ascii").split())) for m in _IMAGE.finditer(content)]
+        images = [
+            bytes.fromhex("".join(m.group(1).decode("ascii").split())) for m in _IMAGE.finditer(content)
+        ]
         frames = [image for image in images if image[:1] == b"\xaa"]
     else:
         frames = [content]
@@ -97,7 +99,7 @@ def _configurations(content: bytes) -> list[bytes]:
 
 def soap_configuration(content: bytes, name: str) -> Configuration:
     """Return the ConfigurationFrame2 of a .NET SOAP document; raises RecordingError, naming the file and what is wrong."""
-    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:  # NUL: UTF-16 would hide them
         raise RecordingError(f"{name}: an XML document with a DTD is refused")
     try:
         root = Xml.fromstring(content)  # noqa: S314 - see above
@@ -149,7 +151,8 @@ def _members(node: Xml.Element, name: str, parts: dict[str, Xml.Element]) -> lis
     """Return the members of a collection that a child refers to: `<cells href="#ref-3"/>`, there `item0`, `item1`, ..."""
     collection = _target(_child(node, name), parts)
     return [
-        _target(_child(collection, f"item{i}"), parts) for i in range(min(_integer(collection, "count"), 65535))
+        _target(_child(collection, f"item{i}"), parts)
+        for i in range(min(_integer(collection, "count"), 65535))
     ]
 
 

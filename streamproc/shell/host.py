@@ -1,316 +1,350 @@
-"""Runs a pure stage over partitions: retry, dead letters, state blobs, and when an input may be committed.
+"""The host of one stage: turns batches of records into acknowledged outputs, whatever fails in between.
 
-    batch ── learn, warm or step ── publish, await ── state is the new one ── snapshot ── commit allowed
-                       |                |
-                  retry, then record by record; the record that kills goes to its dead-letter topic
+It knows nothing of Faust or of sockets: batches come in through `take`, outputs go out through a `Publisher`,
+and what may be committed is said through `allow`. So all of its rules are tested without a broker.
 
-What is promised: an offset is allowed to be committed only after every output that its record caused, and then the state
-blob behind them, are acknowledged. A state is a value, so trying again means starting from the old one.
+    take_over ── load the blobs, warm up ──┐
+                                           v
+    batch ── below `speak`? ── warm (silent)
+              │ no
+              step ── publish ── acknowledged? ── the state becomes the new one
+               │                     │
+               └─ fails: again, then record by record; the record that fails alone ── dead letter
+    tick ── pack ── state blob acknowledged ── allow(read offset)
 
-This file knows nothing of Faust: batches come in through `handle`, and commits go out through `allow_commit`.
+**A state is a value.** Until every output is acknowledged the shard keeps the state before the batch; a
+failed batch is tried again from it, whole or record by record, and gives the same bytes.
+
+**One batch at a time per stage.** Within a stage the order of batches is the order of their effects. Stages
+run side by side.
+
+**Several inputs.** The order in which two topics are merged is in no topic, so a stage with more than one
+input writes its outputs into its state blob before it publishes them (`state_store`: pending outputs). After
+a kill the successor publishes the same bytes instead of deciding anew.
+
+**If nothing can be written**, `take` raises ShellError: the batch is not acknowledged, the worker ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
+from typing import Generic, TypeVar
 
 from streamproc.core.messages import dead_letter
 from streamproc.errors import ShellError, StateError
-from streamproc.shell.clock import SYSTEM, Clock
-from streamproc.shell.metrics import Metrics, Stopwatch
-from streamproc.shell.publish import PublishRefused, PublishUnreachable
-from streamproc.shell.state_store import Blob, blob_key, blob_output
-from streamproc.values import Output, Record, Stage, Step
+from streamproc.shell.ledger import Tp
+from streamproc.shell.metrics import Stopwatch
+from streamproc.shell.publish import BrokerUnreachableError, OutputRefusedError
+from streamproc.shell.shard import Shard, Surroundings
+from streamproc.shell.state_store import Blob, blob_key, encode_blob
+from streamproc.values import Counts, Output, Record, Stage, Step
 
 log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 
-ATTEMPTS = 3  # of a whole batch, before it is taken apart
-RETRY_WAIT_S = 0.2
-
-
-class Publishes(Protocol):
-    """Sends outputs and waits until they are acknowledged (`streamproc.shell.publish.Publisher`)."""
-
-    async def publish(self, outputs: Sequence[Output]) -> None:
-        """Return when all are acknowledged; raise PublishRefused or PublishUnreachable."""
-
-
-class Stores(Protocol):
-    """Finds state blobs (`streamproc.shell.state_store.StateStore`)."""
-
-    async def load(self, key: str) -> Blob | None:
-        """Return the newest blob of a key."""
-
-
-class Feed(Protocol):
-    """What every state must know (`streamproc.shell.config_feed.ConfigFeed`)."""
-
-    def since(self, index: int) -> Sequence[Record]:
-        """Return the broadcast records from a place on."""
-
-    async def catch_up(self) -> None:
-        """Read to the end of the broadcast topics."""
-
-
-@dataclass(slots=True)
-class Slot(Generic[S]):
-    """One partition number of a stage: its state, and where it stands in each input topic."""
-
-    state: S
-    speak_from: dict[str, int]  # records before it were answered by an owner before us
-    next_offsets: dict[str, int]
-    learned: int = 0
-    unsaved: int = 0  # records done since the last snapshot
-    saved_s: float = 0.0
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    gone: bool = False
+ATTEMPTS = 3  # of a batch as a whole, before it is taken apart
+RETRY_PAUSE_S = 0.05
+UNKNOWN_CONFIGURATION = ("rejected", "unknown_configuration")
+_OFFSET = attrgetter("offset")
 
 
 class StageHost(Generic[S]):
-    """One stage with all its partitions in this process."""
+    """Runs one stage over the partitions that this worker holds."""
 
-    def __init__(
-        self,
-        stage: Stage[S],
-        publisher: Publishes,
-        store: Stores,
-        metrics: Metrics,
-        *,
-        group: str,
-        allow_commit: Callable[[str, int, int], None],
-        feed: Feed | None = None,
-        snapshot_interval_s: float = 1.0,
-        clock: Clock = SYSTEM,
-    ) -> None:
+    def __init__(self, stage: Stage[S], around: Surroundings) -> None:
         self.stage = stage
-        self._publisher, self._store, self._metrics = publisher, store, metrics
-        self._group, self._allow_commit, self._feed = group, allow_commit, feed
-        self._snapshot_interval_s = snapshot_interval_s
-        self._clock = clock
-        self._slots: dict[int, Slot[S]] = {}
-        self._opening = asyncio.Lock()
+        self.shards: dict[int, Shard[S]] = {}
+        self._around = around
+        self._metrics = around.metrics
+        self._probe = Stopwatch(around.metrics, around.now_s)
+        self._lock = asyncio.Lock()
+        self._closing = False
+        # More than one input: outputs are written down before they are published.
+        self._outbox = len(stage.inputs) > 1
 
-    async def handle(
-        self, topic: str, partition: int, records: Sequence[Record], *, committed: int | None = None
-    ) -> None:
-        """Answer a batch of one partition. Returns when its outputs are acknowledged; raises ShellError if they cannot be.
+    async def take_over(self, committed: Mapping[Tp, int | None], generation: int) -> dict[Tp, int]:
+        """Build the states of these partitions of our inputs; return where to start reading."""
+        ours = {tp: at for tp, at in committed.items() if tp.topic in self.stage.inputs}
+        async with self._lock:
+            self._closing = False
+            self.shards.clear()
+            partitions = sorted({tp.partition for tp in ours})
+            blobs = await self._around.store.load(map(self._key, partitions)) if partitions else {}
+            starts: dict[Tp, int] = {}
+            for partition in partitions:
+                topics = {tp.topic: at for tp, at in ours.items() if tp.partition == partition}
+                shard, read = self._revived(partition, generation, topics, blobs.get(self._key(partition)))
+                blob = blobs.get(self._key(partition))
+                if isinstance(blob, Blob):
+                    await self._send_pending(shard, blob)
+                starts |= {Tp(topic, partition): at for topic, at in read.items()}
+                self.shards[partition] = shard
+            self._metrics.gauge("assigned_partitions", self.stage.name, len(partitions))
+            self._metrics.count("rebalances", self.stage.name)
+            return starts
 
-        `committed` is where this owner began to read, if that is known: a blob from before it means lost records.
-        """
-        slot = await self._open(partition, topic, committed)
-        async with slot.lock:
-            if slot.gone:
-                return
-            speak_from = max(slot.speak_from.get(topic, 0), slot.next_offsets.get(topic, 0))
-            old = [r for r in records if r.offset < speak_from]
-            new = [r for r in records if r.offset >= speak_from]
-            if old:
-                self._metrics.count("warmed", self.stage.name, len(old))
-                if topic not in slot.next_offsets:  # else a re-delivery: already in the state
-                    slot.state = self.stage.warm(slot.state, old)
-            if new:
-                self._note_gap(slot, topic, new[0].offset)
-                await self._answer(slot, new)
-                slot.next_offsets[topic] = new[-1].offset + 1
-                slot.unsaved += len(new)
-                if self._clock.monotonic_s() - slot.saved_s >= self._snapshot_interval_s:
-                    await self._snapshot(partition, slot)
+    async def take(self, tp: Tp, generation: int, records: Sequence[Record]) -> bool:
+        """Answer a batch; True when all it caused is acknowledged, False when it is not ours (any more)."""
+        async with self._lock:
+            shard = self.shards.get(tp.partition)
+            if self._closing or shard is None or shard.generation != generation:
+                return False
+            next_offset = records[-1].offset + 1
+            fresh = records[bisect_left(records, shard.seen[tp.topic], key=_OFFSET) :]
+            if not fresh:
+                return True
+            await self._note_gap(shard, tp, fresh[0].offset)
+            self._learn(shard)
+            cut = bisect_left(fresh, shard.speak[tp.topic], key=_OFFSET)
+            if cut:
+                self._warm(shard, tp.topic, fresh[:cut])
+            if cut < len(fresh):
+                await self._answer(shard, tp.topic, fresh[cut:])
+            shard.seen[tp.topic] = next_offset
+            self._metrics.count("batches", self.stage.name)
+            self._metrics.count("records", tp.topic, len(fresh))
+            return True
 
-    async def snapshot_all(self) -> None:
-        """Save every partition that has done something since its last snapshot."""
-        for partition, slot in list(self._slots.items()):
-            async with slot.lock:
-                if slot.unsaved and not slot.gone:
-                    await self._snapshot(partition, slot)
-
-    def drop(self, partitions: Iterable[int]) -> None:
-        """Forget partitions that are no longer ours; what is under way for them is not committed."""
-        for partition in partitions:
-            slot = self._slots.pop(partition, None)
-            if slot is not None:
-                slot.gone = True
-        self._metrics.gauge("assigned_partitions", self.stage.name, len(self._slots))
-
-    def positions(self) -> dict[tuple[str, int], int]:
-        """Return the next offset of every (topic, partition) in work."""
-        return {(t, p): o for p, slot in self._slots.items() for t, o in slot.next_offsets.items()}
-
-    async def _open(self, partition: int, topic: str, committed: int | None) -> Slot[S]:
-        async with self._opening:
-            slot = self._slots.get(partition)
-            if slot is None:
-                slot = await self._restored(partition)
-                self._slots[partition] = slot
-                self._metrics.count("rebalances", self.stage.name)
-                self._metrics.gauge("assigned_partitions", self.stage.name, len(self._slots))
-                behind = (
-                    committed is not None and topic in slot.speak_from and committed > slot.speak_from[topic]
-                )
-                if behind:
-                    self._metrics.count("gaps", topic)
-                    log.error(
-                        "state blob is older than the committed offset",
-                        extra={
-                            "stage": self.stage.name,
-                            "topic": topic,
-                            "partition": partition,
-                            "offset": committed,
-                        },
-                    )
-            return slot
-
-    async def _restored(self, partition: int) -> Slot[S]:
-        key = blob_key(self._group, self.stage.name, partition)
-        blob = await self._load(key)
-        state, speak_from = self.stage.fresh(), {}
-        if blob is not None:
-            try:
-                state, speak_from = self.stage.unpack(blob.value), dict(blob.next_offsets)
-            except StateError as error:
-                self._metrics.count("foreign_states", self.stage.name)
-                log.error(
-                    "state blob cannot be used, starting without it", extra={"key": key, "detail": str(error)}
-                )
-        if self._feed is not None:
-            await self._feed.catch_up()
-        return Slot(state, speak_from, {}, saved_s=self._clock.monotonic_s())
-
-    async def _load(self, key: str) -> Blob | None:
-        found: Blob | None = await self._retried(
-            lambda: self._store.load(key), f"the state of {key} cannot be read"
-        )
-        return found
-
-    async def _retried(self, call: Callable[[], Awaitable[Any]], failure: str) -> Any:  # noqa: ANN401
-        for attempt in range(ATTEMPTS):
-            try:
-                return await call()
-            except (OSError, TimeoutError, PublishUnreachable) as error:
-                if attempt == ATTEMPTS - 1:
-                    raise ShellError(f"{failure}: {error}") from error
-                await asyncio.sleep(RETRY_WAIT_S * 2**attempt)
-        raise AssertionError("unreachable")
-
-    def _note_gap(self, slot: Slot[S], topic: str, first: int) -> None:
-        expected = slot.next_offsets.get(topic) or slot.speak_from.get(topic)
-        if expected is not None and first > expected and topic not in slot.next_offsets:
-            self._metrics.count("gaps", topic, first - expected)
-            log.error(
-                "input records are gone before they were read",
-                extra={"topic": topic, "from_offset": expected, "to_offset": first},
-            )
-
-    async def _answer(self, slot: Slot[S], records: Sequence[Record]) -> None:
-        for attempt in range(ATTEMPTS):
-            try:
-                slot.state = await self._once(slot, records)
-            except PublishUnreachable as error:
-                failure: Exception = error
-            except Exception as error:  # noqa: BLE001 - whatever kills a batch is looked into record by record
-                failure = error
-                if isinstance(error, PublishRefused) or len(records) == 1:
-                    break
+    async def tick(self) -> None:
+        """Write the blobs of all shards that have changed; call it every snapshot interval."""
+        for shard in list(self.shards.values()):
+            if not shard.changed:
+                continue
+            if self._outbox:
+                # A blob in the middle of a batch would put the old state above its pending outputs.
+                async with self._lock:
+                    await self._snapshot(shard)
             else:
-                return
-            self._metrics.count("batch_retries", self.stage.name)
-            log.warning(
-                "batch failed",
-                extra={"stage": self.stage.name, "attempt": attempt + 1, "detail": repr(failure)},
-            )
-            await asyncio.sleep(RETRY_WAIT_S * 2**attempt)
-        else:
-            if isinstance(failure, PublishUnreachable):
-                raise ShellError(f"stage {self.stage.name}: nothing can be written: {failure}")
-        await self._one_by_one(slot, records)
+                await self._snapshot(shard)
 
-    async def _one_by_one(self, slot: Slot[S], records: Sequence[Record]) -> None:
-        """Answer each record alone; the one that cannot be answered goes to its dead-letter topic."""
+    async def surrender(self, revoked: frozenset[Tp]) -> None:
+        """Finish the batch under way, save the states, and let go of the shards that lose a partition."""
+        gone = {tp.partition for tp in revoked if tp.topic in self.stage.inputs} & self.shards.keys()
+        if not gone:
+            return
+        self._closing = True
+        async with self._lock:
+            for partition in gone:
+                shard = self.shards[partition]
+                if shard.changed:
+                    await self._snapshot(shard)
+        self.drop(gone)
+
+    def drop(self, partitions: Iterable[int] | None = None) -> None:
+        """Forget shards at once (all without an argument): whatever they did not save, a successor repeats."""
+        for partition in list(self.shards if partitions is None else partitions):
+            self.shards.pop(partition, None)
+
+    def _key(self, partition: int) -> bytes:
+        return blob_key(self._around.group, self.stage.name, partition)
+
+    def _revived(
+        self,
+        partition: int,
+        generation: int,
+        topics: Mapping[str, int | None],
+        blob: Blob | StateError | None,
+    ) -> tuple[Shard[S], dict[str, int]]:
+        """Return the shard as its last owner left it, and where to read each topic from."""
+        state = self.stage.fresh()
+        where = {"stage": self.stage.name, "partition": partition}
+        if isinstance(blob, Blob):
+            try:
+                state = self.stage.unpack(blob.state)
+            except StateError as error:
+                blob = error
+        if isinstance(blob, StateError):
+            self._metrics.count("foreign_states", self.stage.name)
+            log.warning("state blob not used, starting from the input", extra={**where, "error": str(blob)})
+        if not isinstance(blob, Blob):
+            blob = Blob(0, {}, {}, b"")
+        shard = Shard(partition, generation, state, blob.sequence)
+        read: dict[str, int] = {}
+        for topic, at in topics.items():
+            speak = blob.next_offsets.get(topic, at or 0)
+            known = [o for o in (at, blob.read_offsets.get(topic)) if o is not None]
+            shard.speak[topic] = speak
+            shard.seen[topic] = min([*known, speak])
+            if known:
+                read[topic] = shard.seen[topic]
+        self._learn(shard)
+        return shard, read
+
+    async def _send_pending(self, shard: Shard[S], blob: Blob) -> None:
+        """Publish what the last owner had written down, and perhaps sent."""
+        for output in blob.pending:
+            try:
+                await self._around.publisher.publish((output,))
+            except OutputRefusedError as error:
+                # Its input is answered and gone; what is left to keep is the output itself.
+                origin = Record(
+                    self.stage.inputs[0], shard.partition, -1, output.ts_ms, output.key, output.value
+                )
+                await self._bury(origin, "output_refused", str(error), Counter())
+
+    def _learn(self, shard: Shard[S]) -> None:
+        feed = self._around.feed
+        if self.stage.broadcast and feed.version > shard.known:
+            news = [r for r in feed.since(shard.known) if r.topic in self.stage.broadcast]
+            shard.known = feed.version
+            if news:
+                shard.state = self.stage.learn(shard.state, news)
+
+    def _warm(self, shard: Shard[S], topic: str, records: Sequence[Record]) -> None:
+        try:
+            shard.state = self.stage.warm(shard.state, records)
+        except Exception:  # a fault of ours in old records must not keep the new ones from being answered
+            log.exception("warm-up failed", extra={"stage": self.stage.name, "topic": topic})
+        shard.seen[topic] = records[-1].offset + 1
+        self._metrics.count("warmed", self.stage.name, len(records))
+
+    async def _note_gap(self, shard: Shard[S], tp: Tp, first: int) -> None:
+        """Say so if records that should have been read are gone from the broker."""
+        expected = shard.seen[tp.topic]
+        if first <= expected or (expected == 0 and not shard.changed and shard.sequence == 0):
+            return
+        # Compaction and transactions leave holes that are nobody's loss: only what lies before the start of
+        # the log is lost.
+        missing = min(first, await self._around.log_start(tp)) - expected
+        if missing > 0:
+            self._metrics.count("gaps", tp.topic, missing)
+            log.error(
+                "input records were deleted before they were read",
+                extra={"topic": tp.topic, "partition": tp.partition, "offset": expected, "records": missing},
+            )
+
+    async def _answer(self, shard: Shard[S], topic: str, records: Sequence[Record]) -> None:
+        """Step and publish; retry; then record by record."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                await self._advance(shard, topic, records)
+                return
+            except BrokerUnreachableError:
+                raise  # the publisher has tried for as long as a delivery may take
+            except Exception as error:  # noqa: BLE001  (whatever a stage raises is a failed batch)
+                log.warning(
+                    "batch failed",
+                    extra={
+                        "stage": self.stage.name,
+                        "topic": topic,
+                        "partition": shard.partition,
+                        "offset": records[0].offset,
+                        "records": len(records),
+                        "attempt": attempt,
+                        "error": repr(error),
+                    },
+                )
+                if isinstance(error, OutputRefusedError):
+                    break  # the same bytes would be refused again
+                self._metrics.count("batch_retries", self.stage.name)
+                await asyncio.sleep(RETRY_PAUSE_S * attempt)
+        await self._take_apart(shard, topic, records)
+
+    async def _take_apart(self, shard: Shard[S], topic: str, records: Sequence[Record]) -> None:
+        """Answer each record alone; the one that fails goes to the dead-letter topic, the rest is done."""
         for record in records:
             try:
-                slot.state = await self._once(slot, [record])
-            except PublishUnreachable as error:
-                raise ShellError(f"stage {self.stage.name}: nothing can be written: {error}") from error
-            except Exception as error:  # noqa: BLE001 - the record is kept, with what it did
-                reason = "output_refused" if isinstance(error, PublishRefused) else "poison"
-                await self._bury(record, reason, f"{type(error).__name__}: {error}")
+                await self._advance(shard, topic, (record,))
+                continue
+            except BrokerUnreachableError:
+                raise
+            except OutputRefusedError as error:
+                reason, detail = "output_refused", str(error)
+            except Exception as error:  # noqa: BLE001  (whatever it is, it goes into the dead letter)
+                reason, detail = "poison", f"{type(error).__name__}: {error}"
+            counts: Counts = Counter()
+            await self._bury(record, reason, detail, counts)
+            shard.speak[topic] = record.offset + 1
+            shard.changed = True
+            self._metrics.apply(Step(shard.state, counts=counts))
 
-    async def _bury(self, record: Record, reason: str, detail: str) -> None:
+    async def _bury(self, record: Record, reason: str, detail: str, counts: Counts) -> None:
+        try:
+            await self._around.publisher.publish((dead_letter(record, reason, detail),))
+        except OutputRefusedError as error:
+            raise ShellError(f"not even the dead letter of a record can be written: {error}") from error
+        counts["dead_letters", reason] += 1
         log.error(
-            "record goes to the dead-letter topic",
+            "record set aside",
             extra={
                 "topic": record.topic,
                 "partition": record.partition,
                 "offset": record.offset,
                 "reason": reason,
+                "detail": detail,
             },
         )
-        try:
-            await self._publisher.publish([dead_letter(record, reason, detail)])
-        except (PublishRefused, PublishUnreachable) as error:
-            where = f"{record.topic}/{record.partition} offset {record.offset}"
-            raise ShellError(
-                f"{where}: neither its outputs nor its dead letter can be written: {error}"
-            ) from error
-        self._metrics.count("rejected", reason)
-        self._metrics.count("dead_letters", reason)
 
-    async def _once(self, slot: Slot[S], records: Sequence[Record]) -> S:
-        """Return the state after these records, all outputs acknowledged."""
-        watch = Stopwatch(self._metrics, self._clock.monotonic_s)
-        now_ms = self._clock.wall_ns() / 1e6
-        self._metrics.observe_stage("broker_to_worker", [max(0.0, now_ms - r.ts_ms) / 1e3 for r in records])
-        state = self._learned(slot)
-        step = self.stage.step(state, records, watch)
-        if self._feed is not None and step.counts.get(("rejected", "unknown_configuration")):
-            # The configuration may have been sent just before the data, on another topic.
-            await self._feed.catch_up()
-            if self._feed.since(slot.learned):
-                step = self.stage.step(self._learned(slot), records, watch)
-        watch.start()
-        await self._publisher.publish(step.outputs)
-        watch.lap("publish")
-        self._account(step, records)
-        return step.state
-
-    def _learned(self, slot: Slot[S]) -> S:
-        if self._feed is None:
-            return slot.state
-        news = self._feed.since(slot.learned)
-        if news:
-            slot.learned += len(news)
-            slot.state = self.stage.learn(slot.state, news)
-        return slot.state
-
-    def _account(self, step: Step[S], records: Sequence[Record]) -> None:
+    async def _advance(self, shard: Shard[S], topic: str, records: Sequence[Record]) -> None:
+        """Step from the present state and publish; only then is the new state the present one."""
+        step = await self._step(shard, records)
+        next_offset = records[-1].offset + 1
+        if step.outputs:
+            if self._outbox:
+                await self._write(shard, step.state, {**shard.speak, topic: next_offset}, step.outputs)
+            started_s = self._around.now_s()
+            await self._around.publisher.publish(step.outputs)
+            self._metrics.observe_stage("publish", self._around.now_s() - started_s)
+            self._count_outputs(step.outputs)
+        shard.state = step.state
+        shard.speak[topic] = next_offset
+        shard.changed = True
+        times_s = [value for (word, _), value in step.gauges.items() if word == "event_time_s"]
+        shard.event_time_s = max(times_s, default=shard.event_time_s)
         self._metrics.apply(step)
-        self._metrics.count("batches", self.stage.name)
-        done_ms = self._clock.wall_ns() / 1e6
-        # What a record caused carries the event time of its cause.
-        self._metrics.observe_stage("end_to_end", [max(0.0, done_ms - r.ts_ms) / 1e3 for r in records])
-        for output in step.outputs:
-            self._metrics.count("outputs", output.topic)
 
-    async def _snapshot(self, partition: int, slot: Slot[S]) -> None:
-        watch = Stopwatch(self._metrics, self._clock.monotonic_s)
-        next_offsets = {**slot.speak_from, **slot.next_offsets}
-        blob = Blob(self.stage.pack(slot.state), next_offsets)
-        key = blob_key(self._group, self.stage.name, partition)
-        output = blob_output(key, blob, self._clock.wall_ns() // 1_000_000)
-        await self._retried(
-            lambda: self._publisher.publish([output]), f"the state of {key} cannot be written"
-        )
-        watch.lap("snapshot")
-        self._metrics.gauge("state_bytes", self.stage.name, len(blob.value))
-        slot.unsaved, slot.saved_s = 0, self._clock.monotonic_s()
-        if slot.gone:
-            return  # a successor speaks now: our blob has lower offsets than its own and loses
-        for topic, next_offset in slot.next_offsets.items():
-            resume = self.stage.resume_offset(slot.state, topic, next_offset)
-            self._allow_commit(topic, partition, min(resume, next_offset))
+    async def _step(self, shard: Shard[S], records: Sequence[Record]) -> Step[S]:
+        self._probe.start()
+        step = self.stage.step(shard.state, records, self._probe)
+        if UNKNOWN_CONFIGURATION in step.counts and self.stage.broadcast:
+            # The configuration may have been sent just ahead of the frame, on the other topic.
+            await self._around.feed.catch_up()
+            if self._around.feed.version > shard.known:
+                self._learn(shard)
+                self._probe.start()
+                step = self.stage.step(shard.state, records, self._probe)
+        return step
+
+    async def _snapshot(self, shard: Shard[S]) -> None:
+        """Write the blob of the present state; when it is acknowledged, allow the commit up to it."""
+        shard.changed = False
+        speak, state = dict(shard.speak), shard.state
+        try:
+            read = await self._write(shard, state, speak, ())
+        except OutputRefusedError as error:
+            raise ShellError(
+                f"the state of {self.stage.name}/{shard.partition} cannot be written: {error}"
+            ) from error
+        except BaseException:
+            shard.changed = True
+            raise
+        for topic, offset in read.items():
+            self._around.allow(Tp(topic, shard.partition), shard.generation, offset)
         self._metrics.count("commits", self.stage.name)
+
+    async def _write(
+        self, shard: Shard[S], state: S, speak: Mapping[str, int], pending: tuple[Output, ...]
+    ) -> dict[str, int]:
+        started_s = self._around.now_s()
+        read = {topic: self.stage.resume_offset(state, topic, at) for topic, at in speak.items()}
+        read = {topic: min(at, speak[topic]) for topic, at in read.items()}
+        shard.sequence += 1
+        blob = Blob(shard.sequence, speak, read, self.stage.pack(state), pending)
+        ts_ms = self._around.clock.wall_ns() // 1_000_000
+        made = encode_blob(self._key(shard.partition), blob, ts_ms)
+        await self._around.publisher.publish((made,))
+        self._metrics.observe_stage("snapshot", self._around.now_s() - started_s)
+        self._metrics.gauge("state_bytes", self.stage.name, len(made.value))
+        return read
+
+    def _count_outputs(self, outputs: Sequence[Output]) -> None:
+        for topic, amount in Counter(o.topic for o in outputs).items():
+            self._metrics.count("outputs", topic, amount)
+        now_ms = self._around.clock.wall_ns() / 1e6
+        self._metrics.observe_stage("end_to_end", [(now_ms - o.ts_ms) / 1000 for o in outputs])

@@ -110,9 +110,9 @@ class Ledger:
         """Forget everything: positions have changed, what is under way will come again."""
         self._accounts.clear()
 
-    def open_batches(self) -> int:
-        """Return how many batches are delivered and not yet acknowledged."""
-        return sum(not r.acknowledged for account in self._accounts.values() for r in account.ranges)
+    def open_batches(self) -> dict[Tp, int]:
+        """Return how many batches of each partition are delivered and not yet acknowledged."""
+        return {tp: sum(not r.acknowledged for r in account.ranges) for tp, account in self._accounts.items()}
 
     def _current(self, tp: Tp, generation: int) -> _Account | None:
         account = self._accounts.get(tp)

@@ -3,8 +3,8 @@
 `publish` returns when the broker has acknowledged every output (acks=all), or raises one of two errors,
 because they call for opposite answers:
 
-    OutputRefusedError      the broker does not take THIS record (too large, invalid). Trying again is useless:
-                            the input that caused it goes to the dead-letter topic and the rest goes on.
+    OutputRefusedError      the broker does not take THIS record (too large, invalid). Trying again is of no
+                            use: its input goes to the dead-letter topic and the rest goes on.
     BrokerUnreachableError  nothing could be delivered within `delivery_timeout_ms`, whatever the reason (no
                             broker, no leader, no right to write). Nothing is committed; the worker ends.
 
@@ -13,8 +13,8 @@ has the same bytes, which readers drop. A refusal may be of a whole producer bat
 limit of batches), so after one the outputs are sent one by one: only a record refused alone is refused.
 
 After any failure the producer is replaced. An idempotent producer whose batch failed has a hole in its
-sequence numbers and can fail for ever with OutOfOrderSequenceNumber (aiokafka #1017; reproduced with a revoked
-right).
+sequence numbers and can fail for ever with OutOfOrderSequenceNumber (aiokafka #1017; also after a write right
+was revoked for a while).
 """
 
 from __future__ import annotations
@@ -223,8 +223,8 @@ def partition_of(topic: str) -> int | None:
 
 
 async def _close(producer: AIOKafkaProducer) -> None:
-    # `stop` waits until everything held is delivered, for ever if it cannot be. So what is held is failed first:
-    # other publishes that wait for it wake up and try again with the new producer.
+    # `stop` waits until everything held is delivered, for ever if it cannot be. So what is held is failed
+    # first: other publishes that wait for it wake up and try again with the new producer.
     producer._message_accumulator.fail_all(KafkaError("the producer was replaced"))
     task = producer._sender.sender_task
     if task is not None:

@@ -9,6 +9,7 @@ JSON are passed on as they are; to refuse them is the service's business.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 
@@ -65,22 +66,43 @@ async def paced(
     records: Iterable[Record],
     *,
     speed: float | None,
+    lead_s: Callable[[Record], float] = lambda _: 0.0,
     clock: Clock = SYSTEM,
     stop: asyncio.Event | None = None,
 ) -> AsyncIterator[Record]:
-    """Yield the records as they are due: `speed` times real time from the first one on; None: at once."""
+    """Yield the records as they are due: `speed` times real time from the first one on; None: at once.
+
+    `lead_s` is asked once, with the first record that has a time: so long it waits before it begins.
+    """
     first_ms: int | None = None
-    begin_s = clock.monotonic_s()
+    begin_s = 0.0
     for record in records:
-        if speed is not None and record.topic != TOPIC_CONFIG:
-            first_ms = record.ts_ms if first_ms is None else first_ms
-            due_s = begin_s + (record.ts_ms - first_ms) / 1000 / speed
-            wait_s = due_s - clock.monotonic_s()
-            if wait_s > SLICE_S:
-                await asyncio.sleep(wait_s)
+        if record.topic != TOPIC_CONFIG:
+            if first_ms is None:
+                first_ms = record.ts_ms
+                begin_s = clock.monotonic_s() + lead_s(record)
+            if speed is not None:
+                wait_s = begin_s + (record.ts_ms - first_ms) / 1000 / speed - clock.monotonic_s()
+                if wait_s > SLICE_S:
+                    await asyncio.sleep(wait_s)
         if stop is not None and stop.is_set():
             return
         yield record
+
+
+class Shift:
+    """How far a recording is moved in time, in whole seconds; found when its first record comes."""
+
+    def __init__(self, *, now: bool, clock: Clock) -> None:
+        self._now, self._clock = now, clock
+        self.shift_s: int | None = None
+
+    def lead_s(self, record: Record) -> float:
+        """Return how long to wait until the moved recording may begin: it must not come from the future."""
+        late_s = self._clock.wall_ns() / 1e9 - record.ts_ms / 1e3
+        if self.shift_s is None:
+            self.shift_s = math.ceil(late_s) if self._now else 0
+        return max(0.0, self.shift_s - late_s) if self._now else 0.0
 
 
 async def replay(
@@ -96,22 +118,29 @@ async def replay(
 ) -> int:
     """Send a recording; return how many records. `now`: moved so that it begins now; each further loop follows on."""
     count = 0
-    shift_s: int | None = None
+    shift = Shift(now=now, clock=clock)
     while True:
         first_ms = last_ms = None
-        async for record in paced(read(), speed=speed, clock=clock, stop=stop):
+        lead = shift.lead_s if speed is not None else _at_once(shift)
+        async for record in paced(read(), speed=speed, lead_s=lead, clock=clock, stop=stop):
             if record.topic != TOPIC_CONFIG:
-                if shift_s is None:
-                    shift_s = round(clock.wall_ns() / 1e9 - record.ts_ms / 1e3) if now else 0
                 first_ms = record.ts_ms if first_ms is None else first_ms
                 last_ms = record.ts_ms
-            moved = restamp(record, shift_s) if shift_s else record
+            moved = restamp(record, shift.shift_s) if shift.shift_s else record
             await sender.send(moved)
             on_sent(moved)
             count += 1
         if not loop or first_ms is None or last_ms is None or (stop is not None and stop.is_set()):
             break
         # The next round begins a second after this one ended, in its own time.
-        shift_s = (shift_s or 0) + (last_ms - first_ms) // 1000 + 1
+        shift.shift_s = (shift.shift_s or 0) + (last_ms - first_ms) // 1000 + 1
     await sender.flush()
     return count
+
+
+def _at_once(shift: Shift) -> Callable[[Record], float]:
+    def lead_s(record: Record) -> float:
+        shift.lead_s(record)
+        return 0.0
+
+    return lead_s

@@ -59,7 +59,9 @@ def effect(event: GridEvent, t_s: F64, place: F64) -> Effect:
 def _swing_hz(event: GridEvent, after_s: F64, place: F64, size_hz: float) -> F64:
     turn = 2 * np.pi * event.mode_hz
     side = np.cos(np.pi * place) * np.sign(0.5 - event.at + 1e-9)
-    return np.asarray(-size_hz * side * np.exp(-event.damping_ratio * turn * after_s) * np.sin(turn * after_s))
+    return np.asarray(
+        -size_hz * side * np.exp(-event.damping_ratio * turn * after_s) * np.sin(turn * after_s)
+    )
 
 
 def _effect(
@@ -75,7 +77,9 @@ def _generator_trip(event: GridEvent, tau_s: F64, place: F64) -> Effect:
     after = np.maximum(tau_s - WAVE_S * distance, 0.0)
     # 1 at the nadir, about 4 s after: the inertia lets go, the governors catch, the dispatcher brings it back.
     fall = (1 - np.exp(-after / NADIR_RISE_S)) * (0.55 + 0.45 * np.exp(-after / DROOP_S)) / 0.704
-    freq = -event.size * fall * np.exp(-after / RECOVERY_S) + _swing_hz(event, after, place, 0.12 * event.size)
+    freq = -event.size * fall * np.exp(-after / RECOVERY_S) + _swing_hz(
+        event, after, place, 0.12 * event.size
+    )
     dip = 0.12 * event.size * np.exp(-distance / REACH) * (0.4 + 0.6 * np.exp(-after / 3.0))
     return _effect(tau_s, freq=freq, voltage=np.where(tau_s >= 0, -dip, 0.0))
 

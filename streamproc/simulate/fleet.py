@@ -29,7 +29,7 @@ from streamproc.core.c37118 import (
     parse_configuration,
 )
 from streamproc.simulate.events import ABSENT_STAT, EventKind, GridEvent, effect
-from streamproc.values import C128, F64, I64, U16
+from streamproc.values import C128, F64, I64, TOPIC_CONFIG, TOPIC_FRAMES, U16, Record
 
 NOISE_PU, NOISE_HZ, NOISE_RAD, NOISE_HZ_S = 3e-4, 5e-4, 3.5e-4, 0.01  # tier T1; 0.02 degrees
 AMBIENT_HZ, AMBIENT_MEMORY_S = 8e-3, 40.0  # standard deviation and memory of the common frequency
@@ -177,6 +177,17 @@ class Fleet:
             angle_rad=sum((made.angle_rad for made in effects), turned) + rng.normal(0, NOISE_RAD, shape),
             stat=stat,
         )
+
+
+def fleet_records(fleet: Fleet, area: str, seconds: int) -> Iterator[Record]:
+    """Yield a fleet as records of an area: its configurations, then one record per instant."""
+    key, start_ms = area.encode(), fleet.settings.start_ns // 1_000_000
+    for layout, frame in zip(fleet.layouts, fleet.configs, strict=True):
+        yield Record(TOPIC_CONFIG, 0, 0, start_ms, b"%d" % layout.idcode, frame)
+    yield Record(TOPIC_FRAMES, 0, 0, start_ms, key, b"".join(fleet.configs))
+    for t_ns, frames in fleet.instants(seconds):
+        if frames:
+            yield Record(TOPIC_FRAMES, 0, 0, t_ns // 1_000_000, key, b"".join(frames))
 
 
 def _walk(rng: np.random.Generator, start: F64, sd: float, memory_rows: float, n_row: int) -> F64:

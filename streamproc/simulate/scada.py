@@ -19,7 +19,9 @@ from streamproc.config import PointTable, ResourceTable
 from streamproc.core.messages import ScadaBatch, ScadaPoint
 from streamproc.values import F64
 
-Kind: TypeAlias = Literal["feeder", "voltage", "wind", "solar", "storage", "current", "temperature", "irradiance"]
+Kind: TypeAlias = Literal[
+    "feeder", "voltage", "wind", "solar", "storage", "current", "temperature", "irradiance"
+]
 
 RISING_FEEDER = "F07_mw"
 RISING_LIMIT_MW = 12.0
@@ -41,13 +43,20 @@ class Member:
 
 def members() -> tuple[Member, ...]:
     """Return the 60 points, always the same."""
-    rng = np.random.default_rng(60)  # of the grid, not of the run: the catalogue must not change with the seed
+    rng = np.random.default_rng(
+        60
+    )  # of the grid, not of the run: the catalogue must not change with the seed
     loads = [
-        Member(f"F{n:02d}_mw", "feeder", float(s), 0.02, 900.0) for n, s in enumerate(rng.uniform(4, 14, 24), 1)
+        Member(f"F{n:02d}_mw", "feeder", float(s), 0.02, 900.0)
+        for n, s in enumerate(rng.uniform(4, 14, 24), 1)
     ]
     volts = [Member(f"BUS{n:02d}_kv", "voltage", 115.0, 0.004, 600.0) for n in range(1, 13)]
-    wind = [Member(f"WIND{n}_mw", "wind", float(s), 0.25, 3600.0) for n, s in enumerate(rng.uniform(20, 60, 6), 1)]
-    solar = [Member(f"PV{n}_mw", "solar", float(s), 0.10, 900.0) for n, s in enumerate(rng.uniform(5, 25, 6), 1)]
+    wind = [
+        Member(f"WIND{n}_mw", "wind", float(s), 0.25, 3600.0) for n, s in enumerate(rng.uniform(20, 60, 6), 1)
+    ]
+    solar = [
+        Member(f"PV{n}_mw", "solar", float(s), 0.10, 900.0) for n, s in enumerate(rng.uniform(5, 25, 6), 1)
+    ]
     storage = [Member(f"BAT{n}_mw", "storage", 5.0, 0.01, 300.0) for n in range(1, 5)]
     amperes = [Member(f"T{n}_a", "current", 400.0, 0.03, 900.0) for n in range(1, 5)]
     weather = [Member(f"TEMP{n}_degc", "temperature", 1.0, 1.0, 7200.0) for n in (1, 2)]

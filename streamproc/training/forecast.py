@@ -1,16 +1,17 @@
-"""The generic forecast bundle: three small models (1, 5 and 15 minutes), fitted in closed form, and what they are worth.
+"""The generic forecast bundle: models for 1, 5 and 15 minutes, fitted in closed form, and their worth.
 
-    weights    ridge of (y[t+h] - y[t]) / s on the features of `core.quantiles`, all series pooled; five re-weighted
-               solves, because the median minimises absolute errors: squared ones let jumps pull it off the last value
+    weights    ridge of (y[t+h] - y[t]) / s on the features of `core.quantiles`, all series pooled; five
+               re-weighted solves, because the median minimises absolute errors: squares let jumps pull it away
     spread     not-negative least squares of the squared residuals on [1, g, b]
     quantiles  of residual / spread on series that were not used for the weights
 
-Samples are also shown with a history that begins late and with gaps, so that a short history is a case that the model
-knows and not a surprise. Targets are clipped at +-8 s sqrt(h): sunrise behind a night of zeros must not own the fit.
+Samples are also shown with a history that begins late and with gaps, so that a short history is a case that
+the model knows and not a surprise. Targets are clipped at +-8 s sqrt(h): sunrise behind a night of zeros must
+not own the fit.
 
-Judged (`evaluate`) against persistence on further series of another seed: mean absolute error and pinball at 15 and 60
-minutes, coverage of P05..P95. The figures of the last fit stand in the manifest. Reproducible: the same command gives
-the same bytes on the same numpy.
+Judged (`evaluate`) against persistence on further series of another seed: mean absolute error and pinball at
+15 and 60 minutes, coverage of P05..P95. The figures of the last fit stand in the manifest. Reproducible: the
+same command gives the same bytes on the same machine and numpy.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from streamproc.core.quantiles import (
 )
 from streamproc.training.forecast_series import means, series
 from streamproc.training.onnx_graph import IR_VERSION, OPSET, OnnxOps
-from streamproc.values import F64
+from streamproc.values import F64, Bool
 
 FORMAT = "streamproc-forecast/1"
 COMMAND = "streamproc train forecast"
@@ -60,7 +61,7 @@ DAYS: Mapping[int, int] = {1: 3, 5: 8, 15: 20}  # of series per interval
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Errors of model and persistence on the same samples, at one lead, in per unit of each series' persistence error."""
+    """Errors of the model at one lead, in per unit of those of persistence on the same samples."""
 
     lead_min: int
     mae_ratio: float
@@ -79,7 +80,7 @@ def windows(values: F64, interval_min: int) -> tuple[F64, F64]:
     n_row, steps = HISTORY_ROWS[interval_min], n_step(interval_min)
     every = sliding_window_view(values, n_row + steps, axis=1)  # (n_series, n_start, n_row + n_step)
     stride = max(1, every.shape[0] * every.shape[1] // SAMPLES_MAX)
-    flat = every[:, :: max(1, stride)].reshape(-1, n_row + steps)
+    flat = every[:, ::stride].reshape(-1, n_row + steps)
     return flat[:, :n_row].copy(), flat[:, n_row:].copy()
 
 
@@ -87,9 +88,9 @@ def with_gaps(history: F64, seed: int) -> F64:
     """Return the histories, some of them beginning late or holed; the last row always known."""
     rng = np.random.default_rng(seed)
     n, n_row = history.shape
-    chosen = rng.random(n) < GAP_RATIO
+    chosen: Bool = np.asarray(rng.random(n) < GAP_RATIO)
     start = np.where(chosen, rng.integers(0, n_row - 6, n), 0)
-    holes = chosen[:, None] & (rng.random((n, n_row)) < 0.05)
+    holes: Bool = chosen[:, None] & (rng.random((n, n_row)) < 0.05)
     holes[:, -1] = False
     return np.where((np.arange(n_row) < start[:, None]) | holes, np.nan, history)
 
@@ -119,7 +120,7 @@ def _solve(phi: F64, target: F64) -> F64:
     for _ in range(5):
         trust = 1.0 / np.maximum(np.abs(target - phi @ weight), ABSOLUTE_FROM)
         weighted = phi * trust[:, None]
-        weight = np.linalg.solve(weighted.T @ phi + penalty, weighted.T @ target)
+        weight = np.asarray(np.linalg.solve(weighted.T @ phi + penalty, weighted.T @ target), np.float64)
     return weight
 
 
@@ -155,7 +156,7 @@ def evaluate(interval_min: int, params: ForecastParams, made: Mapping[str, F64])
             actual = future[:, h]
             mae = _ratio(np.abs(model[:, 3, h] - actual), np.abs(history[:, -1] - actual))
             pinball = _ratio(_pinball(model[:, :, h], actual), _pinball(walk[:, :, h], actual))
-            inside = (actual >= model[:, 0, h]) & (actual <= model[:, 6, h])
+            inside = np.asarray(actual >= model[:, 0, h]) & (actual <= model[:, 6, h])
             told.setdefault(lead_min, []).append((kind, mae, pinball, float(inside.mean())))
     return tuple(
         Score(

@@ -1,11 +1,11 @@
 """Made-up SCADA series on which the generic forecast model is fitted, and what can be said against that.
 
-Eight kinds, drawn with random size, noise and speed: feeder load with a daily profile, industrial load with switching
-steps, photovoltaics under moving clouds, wind through a power curve, storage on a schedule, bus voltage that comes back
-to its level, line flow (a difference of the others), temperature. One value a minute; the means of 5 and 15 minutes are
-taken from that. They teach the model what all such series share (noise is averaged, ramps go on, excursions come back)
-and nothing about a site. A site's own fit is a later step; `training.forecast` measures what the generic model is worth
-on series that it was not fitted on.
+Eight kinds, drawn with random size, noise and speed: feeder load with a daily profile, industrial load with
+switching steps, photovoltaics under moving clouds, wind through a power curve, storage on a schedule, bus
+voltage that comes back to its level, line flow (a difference of the others), temperature. One value a minute;
+the means of 5 and 15 minutes are taken from that. They teach the model what all such series share (noise is
+averaged, ramps go on, excursions come back) and nothing about a site. A site's own fit is a later step;
+`training.forecast` measures what the generic model is worth on series that it was not fitted on.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def series(n_each: int, n_day: int, seed: int) -> Mapping[str, F64]:
 def means(minutes: F64, interval_min: int) -> F64:
     """Return the interval means (n_series, n_interval) of series with one value a minute."""
     n_interval = minutes.shape[1] // interval_min
-    return minutes[:, : n_interval * interval_min].reshape(-1, n_interval, interval_min).mean(axis=2)
+    whole = minutes[:, : n_interval * interval_min].reshape(-1, n_interval, interval_min)
+    return np.asarray(whole.mean(axis=2))
 
 
 def _load(rng: Rng, n: int, n_min: int) -> F64:

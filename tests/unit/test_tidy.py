@@ -24,8 +24,14 @@ def test_there_are_sources_to_look_at() -> None:
 
 
 def test_every_file_is_within_its_budget() -> None:
-    long = {str(p.relative_to(ROOT)): n for p in SOURCES if (n := len(p.read_text().splitlines())) > FILE_LINES_MAX}
-    assert not long, f"files over {FILE_LINES_MAX} lines, each a place to look for two jobs in one room: {long}"
+    long = {
+        str(p.relative_to(ROOT)): n
+        for p in SOURCES
+        if (n := len(p.read_text().splitlines())) > FILE_LINES_MAX
+    }
+    assert not long, (
+        f"files over {FILE_LINES_MAX} lines, each a place to look for two jobs in one room: {long}"
+    )
 
 
 def test_every_function_is_within_its_budget() -> None:
@@ -48,7 +54,14 @@ def test_every_module_says_what_it_is() -> None:
 
 
 def test_nothing_is_left_unfinished_or_skipped() -> None:
-    marks = ("TO" + "DO", "FIX" + "ME", "NotImplemented" + "Error", "pytest." + "skip", "mark." + "skip", "mark." + "xfail")
+    marks = (
+        "TO" + "DO",
+        "FIX" + "ME",
+        "NotImplemented" + "Error",
+        "pytest." + "skip",
+        "mark." + "skip",
+        "mark." + "xfail",
+    )
     files = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]
     left = [f"{p.relative_to(ROOT)}: {mark}" for p in files for mark in marks if mark in p.read_text()]
     assert not left, left

@@ -1,54 +1,67 @@
-"""Which configuration is in force for which stream, and the decoder of whole records.
+"""Which configuration is in force for which stream.
 
-A `Book` is a value: learning a configuration gives a new one. The key is the stream's IDCODE. A new configuration
-replaces the old one when its CFGCNT or any other content differs in a CFG-2 or CFG-3; one with the same CFGCNT of every
-PMU but another shape of the data contradicts it and is refused (`config_conflict`). A CFG-1 tells what a PMU could send
-and never decodes data.
+A `Book` is a value: learning a frame gives a new one. The key is the stream's IDCODE. A CFG-2 or CFG-3
+replaces the one before it. The same content again (only its time differs) changes nothing: the layout stays
+the very same object.
 
-`decode` takes the values of whole records, in order. Equal frames back to back never meet a Python loop; frames of other
-kinds, mixed sizes and bad bytes take the slower way through the splitter.
+A configuration that makes another shape of data (FORMAT, channel counts, PMUs) while every CFGCNT stays the
+same contradicts the one in force: it is refused (`config_conflict`) and remembered. It comes into force when
+a data frame arrives that fits it and not the old one: then the source has really changed, it only did not
+count it.
+
+A CFG-1 tells what a PMU could send; it is checked and never decodes data. A CFG-3 may come in fragments
+(CONT_IDX 1, 2, ... 65535), each with its own good CRC; they are held until the last one, within limits.
+
+One real source sends its configuration under IDCODE 0 and its data under IDCODE 1. IDCODE 0 is reserved, so
+with `pair_single` a configuration of IDCODE 0 that is the only one known serves every IDCODE.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
-from streamproc.core.c37118.configuration import (
-    ASSEMBLED_SIZE_MAX,
-    FRAGMENTS_MAX,
-    Configuration,
-    assemble,
-    parse_configuration,
-)
-from streamproc.core.c37118.data import DataBatch, Layout, compile_layout, decode_rows
+from streamproc.core.c37118.configuration import FORMAT_BITS, Configuration, PmuInfo, parse_configuration
+from streamproc.core.c37118.data import Layout, compile_layout, frame_size
 from streamproc.core.c37118.frame import (
     CFG1,
-    CFG2,
     CFG3,
-    DATA,
-    HEADER_SIZE,
+    FRAME_SIZE_MAX,
     FRAME_SIZE_MIN,
+    HEADER_SIZE,
     Reason,
     Rejection,
-    crc_good,
-    split,
-    well_formed,
 )
-from streamproc.values import I64, U8
 
 STREAMS_MAX = 4096  # IDCODEs in one book
+FRAGMENTS_MAX = 64  # of one configuration
+FRAGMENT_BYTES_MAX = 4 << 20  # of all streams together
+LAST_FRAGMENT = 65535
 
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """The configurations in force. `pair_single`: one configuration with IDCODE 0 serves any IDCODE (a real capture has it)."""
+    """The configurations in force, and what is pending."""
 
     layouts: Mapping[int, Layout] = field(default_factory=dict)
     fragments: Mapping[int, tuple[bytes, ...]] = field(default_factory=dict)
+    contested: Mapping[int, Layout] = field(
+        default_factory=dict
+    )  # refused, but the data may prove them right
     pair_single: bool = True
+
+    @classmethod
+    def of(cls, frames: Iterable[bytes], *, pair_single: bool = True) -> Book:
+        """Return the book that has learnt these frames, for example those of `frames()` of another book."""
+        book = cls(pair_single=pair_single)
+        for frame in frames:
+            book, _ = book.learn(frame)
+        return book
+
+    def frames(self) -> tuple[bytes, ...]:
+        """Return the frames from which `of` makes this book again."""
+        known = [layout.config for layout in (*self.layouts.values(), *self.contested.values())]
+        return (*known, *(part for parts in self.fragments.values() for part in parts))
 
     def lookup(self, idcode: int) -> Layout | None:
         """Return the layout of a stream, or None."""
@@ -58,198 +71,121 @@ class Book:
         return found
 
     def learn(self, frame: bytes, start: int = 0) -> tuple[Book, Rejection | None]:
-        """Return the book that knows this configuration frame (CRC checked by the caller), or why it is refused."""
-        idcode = int.from_bytes(frame[4:6], "big")
-        if frame[1] >> 4 & 7 == CFG3 and frame[HEADER_SIZE : HEADER_SIZE + 2] != b"\0\0":
-            return self._learn_fragment(frame, idcode, start)
-        return self._learn_whole(frame, start)
+        """Return the book that knows this configuration, or why it is refused. The CRC is checked by the
+        caller.
 
-    def _learn_whole(self, frame: bytes, start: int) -> tuple[Book, Rejection | None]:
-        config = parse_configuration(frame, start)
+        `frame` may also be all fragments of one configuration back to back, as in `Layout.config`.
+        """
+        book, refusal = self, None
+        for part in _parts(frame):
+            mark = _mark(part)
+            book, refusal = (
+                book._learn_whole(part, start) if mark == 0 else book._learn_part(part, mark, start)
+            )
+            if refusal is not None:
+                break
+        return book, refusal
+
+    def adopt(self, idcode: int) -> Book:
+        """Return the book in which the contested configuration of a stream is in force."""
+        contested = dict(self.contested)
+        return replace(self, layouts={**self.layouts, idcode: contested.pop(idcode)}, contested=contested)
+
+    def _learn_whole(
+        self, frame: bytes, start: int, body: bytes | None = None
+    ) -> tuple[Book, Rejection | None]:
+        """Learn a configuration; `body` is given when `frame` is its fragments back to back."""
+        config = parse_configuration(frame, start, body=body)
         if isinstance(config, Rejection):
             return self, config
+        known = self.layouts.get(config.idcode)
+        refusal = self._refusal(
+            config, known, Rejection(Reason.BAD_CONFIG, "", start, len(frame), config.idcode)
+        )
+        if refusal is not None and refusal.reason != Reason.CONFIG_CONFLICT:
+            return self, refusal
         if config.kind == CFG1:
             return self, None
-        known = self.layouts.get(config.idcode)
-        if known is not None and known.config == frame:
-            return self, None
-        refusal = self._contradiction(config, known, frame, start)
         if refusal is not None:
-            return self, refusal
+            layout = compile_layout(config, frame)
+            return replace(self, contested={**self.contested, config.idcode: layout}), refusal
+        contested = {k: v for k, v in self.contested.items() if k != config.idcode}
+        if known is not None and _same(known, config):
+            return (replace(self, contested=contested) if self.contested else self), None
         layouts = {**self.layouts, config.idcode: compile_layout(config, frame)}
-        return replace(self, layouts=dict(sorted(layouts.items()))), None
+        return replace(self, layouts=dict(sorted(layouts.items())), contested=contested), None
 
-    def _contradiction(
-        self, config: Configuration, known: Layout | None, frame: bytes, start: int
-    ) -> Rejection | None:
-        def refuse(reason: Reason, detail: str) -> Rejection:
-            return Rejection(reason, detail, start, len(frame), config.idcode)
-
-        if known is None:
-            if len(self.layouts) >= STREAMS_MAX:
-                return refuse(Reason.CONFIG_CONFLICT, f"more than {STREAMS_MAX} streams in one area")
+    def _refusal(self, config: Configuration, known: Layout | None, blank: Rejection) -> Rejection | None:
+        size = frame_size(config.pmus)
+        if size > FRAME_SIZE_MAX:
+            return replace(blank, detail=f"its data frames would have {size} bytes: FRAMESIZE has 16 bits")
+        if config.kind == CFG1:
             return None
-        same_count = [p.cfgcnt for p in known.pmus] == [p.cfgcnt for p in config.pmus]
-        size = compile_layout(config, frame).frame_size
-        if same_count and size != known.frame_size:
-            counts = [p.cfgcnt for p in config.pmus][:8]
+        if known is None:
+            full = len(self.layouts) >= STREAMS_MAX
+            return replace(blank, detail=f"more than {STREAMS_MAX} streams") if full else None
+        counts = [pmu.cfgcnt for pmu in config.pmus]
+        if counts == [pmu.cfgcnt for pmu in known.pmus] and _shape(config.pmus) != _shape(known.pmus):
             detail = (
-                f"CFGCNT {counts} as before, but data frames of {size} bytes instead of {known.frame_size}"
+                f"CFGCNT {counts[:8]} as before, but other channels or formats: "
+                f"data frames of {size} bytes, {known.frame_size} before"
             )
-            return refuse(Reason.CONFIG_CONFLICT, detail)
+            return replace(blank, reason=Reason.CONFIG_CONFLICT, detail=detail)
         return None
 
-    def _learn_fragment(self, frame: bytes, idcode: int, start: int) -> tuple[Book, Rejection | None]:
-        mark = int.from_bytes(frame[HEADER_SIZE : HEADER_SIZE + 2], "big")
-        before = () if mark == 1 else self.fragments.get(idcode, ())
-        parts = (*before, frame)
+    def _learn_part(self, frame: bytes, mark: int, start: int) -> tuple[Book, Rejection | None]:
+        """Hold a fragment, or learn the configuration that the last one completes."""
+        idcode = int.from_bytes(frame[4:6], "big")
         others = {k: v for k, v in self.fragments.items() if k != idcode}
+        before = self.fragments.get(idcode, ())
+        if before and before[-1] == frame:
+            return self, None  # sent twice
+        parts = (frame,) if mark == 1 else (*before, frame)
 
         def refuse(detail: str) -> tuple[Book, Rejection]:
-            return replace(self, fragments=others), Rejection(
-                Reason.BAD_FRAGMENT, detail, start, len(frame), idcode
-            )
+            refusal = Rejection(Reason.BAD_FRAGMENT, f"CONT_IDX: {detail}", start, len(frame), idcode)
+            return replace(self, fragments=others), refusal
 
-        if mark != 65535:
-            if mark != len(parts):
-                return refuse(f"CONT_IDX: fragment {mark} came as number {len(parts)}")
-            if len(parts) > FRAGMENTS_MAX or sum(map(len, parts)) > ASSEMBLED_SIZE_MAX:
-                return refuse(f"CONT_IDX: more than {FRAGMENTS_MAX} fragments or {ASSEMBLED_SIZE_MAX} bytes")
-            return replace(self, fragments={**others, idcode: parts}), None
-        whole = assemble(parts)
-        if whole is None:
-            return refuse("CONT_IDX: the last fragment came without the ones before it")
-        return replace(self, fragments=others)._learn_whole(whole, start)  # noqa: SLF001 - its own kind
-
-
-@dataclass(frozen=True, slots=True)
-class Other:
-    """A good frame that is not data: what kind, where."""
-
-    record: int
-    kind: int
-    idcode: int
-    frame: bytes
+        if mark == LAST_FRAGMENT:
+            if len(parts) == 1:
+                return refuse("the last fragment came without the ones before it")
+            body = b"".join(part[HEADER_SIZE + 2 : -2] for part in parts)
+            return replace(self, fragments=others)._learn_whole(b"".join(parts), start, body)
+        if mark != len(parts):
+            return refuse(f"fragment {mark} came as number {len(parts)}")
+        held = sum(map(len, parts))
+        if len(parts) > FRAGMENTS_MAX or held > FRAGMENT_BYTES_MAX:
+            return refuse(f"more than {FRAGMENTS_MAX} fragments")
+        # Streams that never finish must not keep others from finishing.
+        room = held + sum(len(part) for pending in others.values() for part in pending) <= FRAGMENT_BYTES_MAX
+        return replace(self, fragments={**(others if room else {}), idcode: parts}), None
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """What a number of records held."""
-
-    book: Book
-    batches: tuple[DataBatch, ...]
-    rejections: tuple[tuple[int, Rejection], ...]  # (index of the record, why)
-    others: tuple[Other, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Frames:
-    """All frames of the records: where each begins in the joined bytes, and its header fields."""
-
-    joined: U8
-    start: I64
-    size: I64
-    record: I64
-    kind: U8
-    idcode: I64
+def _parts(frames: bytes) -> list[bytes]:
+    """Return the frames back to back, one by one; the last one as it is when its size does not fit."""
+    parts, at = [], 0
+    while at < len(frames):
+        size = int.from_bytes(frames[at + 2 : at + 4], "big")
+        end = at + size if size >= FRAME_SIZE_MIN else len(frames)
+        parts.append(frames[at:end])
+        at = end
+    return parts
 
 
-def decode(book: Book, buffers: Sequence[bytes]) -> Decoded:
-    """Return what these records hold; each is one or more whole frames, back to back. Never raises for bad bytes."""
-    frames, rejections = _find(buffers)
-    batches: list[DataBatch] = []
-    others: list[Other] = []
-    done = 0
-    for index in np.flatnonzero(frames.kind != DATA):
-        batches += _decode_run(book, frames, done, int(index), rejections)
-        start, size = int(frames.start[index]), int(frames.size[index])
-        frame = frames.joined[start : start + size].tobytes()
-        record, kind = int(frames.record[index]), int(frames.kind[index])
-        others.append(Other(record, kind, int(frames.idcode[index]), frame))
-        if kind in {CFG1, CFG2, CFG3}:
-            book, refusal = book.learn(frame)
-            if refusal is not None:
-                rejections.append((record, refusal))
-        done = int(index) + 1
-    batches += _decode_run(book, frames, done, frames.start.size, rejections)
-    rejections.sort(key=lambda pair: pair[0])
-    return Decoded(book, tuple(batches), tuple(rejections), tuple(others))
+def _mark(frame: bytes) -> int:
+    """Return CONT_IDX of a CFG-3, 0 for a frame of another kind."""
+    is_cfg3 = len(frame) > HEADER_SIZE and frame[1] >> 4 & 7 == CFG3
+    return int.from_bytes(frame[HEADER_SIZE : HEADER_SIZE + 2], "big") if is_cfg3 else 0
 
 
-def _find(buffers: Sequence[bytes]) -> tuple[_Frames, list[tuple[int, Rejection]]]:
-    """Return the frames of all buffers; those with a bad CRC or a wrong size are among the rejections."""
-    joined = np.frombuffer(b"".join(buffers), dtype=np.uint8)
-    lengths = np.array([len(b) for b in buffers], dtype=np.int64)
-    starts = np.cumsum(lengths) - lengths
-    if lengths.size and lengths[0] >= FRAME_SIZE_MIN and (lengths == lengths[0]).all():
-        rows = joined.reshape(lengths.size, -1)
-        if well_formed(rows, rows.shape[1]).all() and crc_good(rows).all():
-            record = np.arange(lengths.size, dtype=np.int64)
-            return _described(joined, starts, lengths, record), []
-    found: list[I64] = []
-    rejections: list[tuple[int, Rejection]] = []
-    for index, buffer in enumerate(buffers):
-        if not buffer:
-            rejections.append((index, Rejection(Reason.EMPTY, "the record has no bytes", 0, 0)))
-            continue
-        parts = split(buffer)
-        rejections += [(index, r) for r in parts.rejections]
-        owner = np.full((parts.frames.shape[0], 1), index, dtype=np.int64)
-        found.append(np.concatenate([parts.frames + [starts[index], 0], owner], axis=1))
-    table = np.concatenate(found) if found else np.zeros((0, 3), dtype=np.int64)
-    return _described(joined, table[:, 0], table[:, 1], table[:, 2]), rejections
+def _same(layout: Layout, config: Configuration) -> bool:
+    return (layout.kind, layout.time_base, layout.data_rate, layout.pmus) == (
+        (config.kind, config.time_base, config.data_rate, config.pmus)
+    )
 
 
-def _described(joined: U8, start: I64, size: I64, record: I64) -> _Frames:
-    kind = joined[start + 1] >> 4 & 7
-    idcode = joined[start + 4].astype(np.int64) << 8 | joined[start + 5]
-    return _Frames(joined, start, size, record, kind, idcode)
-
-
-def _decode_run(
-    book: Book, frames: _Frames, first: int, stop: int, rejections: list[tuple[int, Rejection]]
-) -> Iterator[DataBatch]:
-    """Yield a batch for each stream among the data frames first..stop: one configuration is in force for all of them."""
-    if stop <= first:
-        return
-    for idcode in np.unique(frames.idcode[first:stop]):
-        chosen = first + np.flatnonzero(frames.idcode[first:stop] == idcode)
-        layout = book.lookup(int(idcode))
-        if layout is None:
-            detail = (
-                f"IDCODE {idcode}: no configuration is known for this stream; send its CFG-2 or CFG-3 first"
-            )
-            rejections += _refuse_all(frames, chosen, Reason.UNKNOWN_CONFIGURATION, detail)
-            continue
-        wrong = frames.size[chosen] != layout.frame_size
-        if wrong.any():
-            detail = f"FRAMESIZE: the configuration of IDCODE {idcode} makes data frames of {layout.frame_size} bytes"
-            rejections += _refuse_all(frames, chosen[wrong], Reason.SIZE_MISMATCH, detail)
-            chosen = chosen[~wrong]
-        yield from _decode_stream(layout, frames, chosen, rejections)
-
-
-def _decode_stream(
-    layout: Layout, frames: _Frames, chosen: I64, rejections: list[tuple[int, Rejection]]
-) -> Iterator[DataBatch]:
-    size = layout.frame_size
-    start = frames.start[chosen]
-    if chosen.size and start[-1] - start[0] == (chosen.size - 1) * size and (np.diff(start) == size).all():
-        rows = frames.joined[start[0] : start[-1] + size].reshape(-1, size)
-    else:
-        rows = frames.joined[start[:, None] + np.arange(size)]
-    fraction = rows[:, 11].astype(np.int64) << 16 | rows[:, 12].astype(np.int64) << 8 | rows[:, 13]
-    wrong = fraction >= layout.time_base
-    if wrong.any():
-        detail = f"FRACSEC: the fraction reaches TIME_BASE {layout.time_base}"
-        rejections += _refuse_all(frames, chosen[wrong], Reason.BAD_FRACSEC, detail)
-        rows, chosen = rows[~wrong], chosen[~wrong]
-    if chosen.size:
-        yield decode_rows(layout, rows, chosen, frames.record[chosen])
-
-
-def _refuse_all(frames: _Frames, chosen: I64, reason: Reason, detail: str) -> list[tuple[int, Rejection]]:
+def _shape(pmus: tuple[PmuInfo, ...]) -> list[tuple[int, int, int, int, int]]:
     return [
-        (int(frames.record[i]), Rejection(reason, detail, 0, int(frames.size[i]), int(frames.idcode[i])))
-        for i in chosen
+        (p.idcode, p.format & FORMAT_BITS, len(p.phasor_names), len(p.analog_names), len(p.digital_names))
+        for p in pmus
     ]

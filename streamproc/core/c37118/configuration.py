@@ -1,37 +1,29 @@
-"""Configuration frames CFG-1, CFG-2 and CFG-3: bytes to a `Layout` and back (IEEE C37.118.2-2011, 6.4 and 6.5).
+"""Configuration frames CFG-1, CFG-2 and CFG-3: bytes to values (IEEE C37.118.2-2011, 6.4 and 6.5).
 
-A layout is what a data frame needs to be read: one NumPy structured dtype, compiled once, and the table of its channels.
-CFG-3 may come in fragments (CONT_IDX); `assemble` puts them together.
+    CFG-1, CFG-2            TIME_BASE  NUM_PMU  PMU ...  DATA_RATE      names of 16 bytes, factors as integers
+    CFG-3         CONT_IDX  TIME_BASE  NUM_PMU  PMU ...  DATA_RATE      names with a length, factors as
+    floats, location
 
-Where the standard leaves a choice the raw numbers are kept: PHUNIT type is the most significant byte (0 voltage, 1
-current), the factor the low 24 bits in 1e-5 V or A; ANUNIT's low 24 bits are signed. Names keep their bytes' meaning:
-ASCII or UTF-8, what cannot be decoded is replaced, padding blanks and NULs are cut.
+Where the standard leaves a choice the raw numbers are kept: PHUNIT's type is the most significant byte (0
+voltage, else current), the factor the low 24 bits in 1e-5 V or A; ANUNIT's low 24 bits are signed. Names keep
+their bytes' meaning: ASCII or UTF-8; what cannot be decoded is replaced, padding blanks and NULs are cut.
+
+Nothing is believed before it is counted: the numbers of PMUs and channels must fit into the bytes that are
+there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from struct import Struct
-from struct import error as StructError
+from struct import error as EndOfBody  # noqa: N812 - what it means here
 
-from streamproc.core.c37118.frame import (
-    CFG1,
-    CFG2,
-    CFG3,
-    FRAME_SIZE_MAX,
-    HEADER_SIZE,
-    Reason,
-    Rejection,
-    header_bytes,
-    with_crc,
-)
+from streamproc.core.c37118.frame import CFG3, HEADER_SIZE, Reason, Rejection
 
 FORMAT_POLAR, FORMAT_PHASOR_FLOAT, FORMAT_ANALOG_FLOAT, FORMAT_FREQ_FLOAT = 1, 2, 4, 8
+FORMAT_BITS = 15  # the others are not used
 TIME_BASE_MASK = 0xFFFFFF
-FRAGMENTS_MAX = 64
-ASSEMBLED_SIZE_MAX = 1 << 20  # bytes of a configuration put together from fragments
-LAST_FRAGMENT = 65535
+PMU_SIZE_MIN = {2: 30, 3: 52}  # bytes of a PMU without channels in a CFG-1 or CFG-2, and in a CFG-3
 UNKNOWN_LOCATION = float("inf")
 
 
@@ -54,13 +46,10 @@ class PmuInfo:
     analog_offset: tuple[float, ...] = ()
     digital_normal: tuple[int, ...] = ()  # mask per word
     digital_valid: tuple[int, ...] = ()  # mask per word
-    phasor_angle_rad: tuple[
-        float, ...
-    ] = ()  # CFG-3 only: offset already announced by the PMU, not applied here
-    phasor_component: tuple[
-        int, ...
-    ] = ()  # CFG-3: 0 zero, 1 positive, 2 negative sequence, 4 A, 5 B, 6 C; else ()
-    phasor_flags: tuple[int, ...] = ()  # CFG-3: modification flags
+    phasor_angle_rad: tuple[float, ...] = ()  # CFG-3: taken from the angle of integer phasors
+    phasor_component: tuple[int, ...] = ()  # CFG-3: 0 zero, 1 positive, 2 negative sequence, 4 A, 5 B, 6 C
+    phasor_flags: tuple[int, ...] = ()  # CFG-3: what was done to the samples, bits 15-0
+    phasor_user: tuple[int, ...] = ()  # CFG-3: user flags
     global_id: bytes = b""
     latitude_deg: float = UNKNOWN_LOCATION
     longitude_deg: float = UNKNOWN_LOCATION
@@ -137,7 +126,7 @@ class _Cursor:
     def raw(self, size: int) -> bytes:
         piece = self.body[self.at : self.at + size]
         if len(piece) != size:
-            raise StructError(f"{size} bytes expected at {self.at}, {len(piece)} left")
+            raise EndOfBody(f"{size} bytes expected at {self.at}, {len(piece)} left")
         self.at += size
         return piece
 
@@ -146,29 +135,32 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace").rstrip(" \0")
 
 
-def parse_configuration(frame: bytes, start: int = 0) -> Configuration | Rejection:
-    """Return the configuration in a frame (CRC already checked), or why it is refused. `start` is for the rejection."""
+def parse_configuration(
+    frame: bytes, start: int = 0, *, body: bytes | None = None
+) -> Configuration | Rejection:
+    """Return the configuration in a frame (CRC already checked), or why it is refused.
+
+    `start` is for the rejection. `body` is what follows CONT_IDX when a CFG-3 was put together from
+    fragments.
+    """
     kind = frame[1] >> 4 & 7
     idcode = int.from_bytes(frame[4:6], "big")
 
     def refuse(reason: Reason, detail: str) -> Rejection:
         return Rejection(reason, detail, start, len(frame), idcode)
 
-    cursor = _Cursor(frame[HEADER_SIZE:-2])
+    cursor = _Cursor(frame[HEADER_SIZE + (2 if kind == CFG3 else 0) : -2] if body is None else body)
     try:
-        if kind == CFG3:
-            cursor.integer("H")  # CONT_IDX
         time_base = cursor.integer("I") & TIME_BASE_MASK
         count = cursor.integer("H")
         if time_base == 0:
             return refuse(Reason.BAD_TIME_BASE, "TIME_BASE: 0, the fraction of a second cannot be told")
-        smallest = 30 if kind != CFG3 else 40
-        if count == 0 or count * smallest > len(cursor.body):
-            return refuse(Reason.BAD_CONFIG, f"NUM_PMU: {count} PMUs do not fit into {len(frame)} bytes")
+        if count == 0 or count * PMU_SIZE_MIN[3 if kind == CFG3 else 2] > len(cursor.body):
+            return refuse(Reason.BAD_CONFIG, f"NUM_PMU: {count} PMUs in {len(cursor.body)} bytes")
         read = _read_pmu3 if kind == CFG3 else _read_pmu2
         pmus = tuple(read(cursor) for _ in range(count))
         data_rate = cursor.integer("h")
-    except StructError as error:
+    except EndOfBody as error:
         return refuse(Reason.BAD_CONFIG, f"the configuration ends early: {error}")
     if data_rate == 0:
         return refuse(Reason.BAD_RATE, "DATA_RATE: 0 is no rate")
@@ -182,7 +174,7 @@ def parse_configuration(frame: bytes, start: int = 0) -> Configuration | Rejecti
 def _counts(cursor: _Cursor) -> tuple[int, int, int]:
     phnmr, annmr, dgnmr = cursor.integers("H", 3)
     if (phnmr + annmr + 16 * dgnmr) > len(cursor.body) - cursor.at:  # every name takes at least a byte
-        raise StructError(f"PHNMR {phnmr}, ANNMR {annmr}, DGNMR {dgnmr} do not fit")
+        raise EndOfBody(f"PHNMR {phnmr}, ANNMR {annmr}, DGNMR {dgnmr} do not fit")
     return phnmr, annmr, dgnmr
 
 
@@ -202,7 +194,7 @@ def _read_pmu2(cursor: _Cursor) -> PmuInfo:
         idcode=idcode,
         format=form,
         phasor_names=phasor_names,
-        phasor_is_current=tuple(unit >> 24 == 1 for unit in phunit),
+        phasor_is_current=tuple(unit >> 24 != 0 for unit in phunit),
         phasor_factor=tuple((unit & 0xFFFFFF) * 1e-5 for unit in phunit),
         analog_names=analog_names,
         digital_names=digital_names,
@@ -229,7 +221,7 @@ def _read_pmu3(cursor: _Cursor) -> PmuInfo:
     anscale = [cursor.take("ff") for _ in range(annmr)]
     masks = cursor.integers("H", 2 * dgnmr)
     latitude, longitude, elevation = (float(v) for v in cursor.take("fff"))
-    svc_class = cursor.raw(1).decode("ascii", "replace")
+    svc_class = cursor.raw(1).decode("latin-1")
     window_us, grp_dly_us = cursor.integers("i", 2)
     fnom, cfgcnt = cursor.integers("H", 2)
     return PmuInfo(
@@ -251,6 +243,7 @@ def _read_pmu3(cursor: _Cursor) -> PmuInfo:
         phasor_angle_rad=tuple(float(p[4]) for p in phscale),
         phasor_component=tuple(int(p[1]) & 7 for p in phscale),
         phasor_flags=tuple(int(p[0]) for p in phscale),
+        phasor_user=tuple(int(p[2]) for p in phscale),
         global_id=global_id,
         latitude_deg=latitude,
         longitude_deg=longitude,
@@ -259,115 +252,3 @@ def _read_pmu3(cursor: _Cursor) -> PmuInfo:
         window_us=window_us,
         grp_dly_us=grp_dly_us,
     )
-
-
-def assemble(fragments: Sequence[bytes]) -> bytes | None:
-    """Return one CFG-3 frame out of its fragments in order, None when they do not follow one another."""
-    marks = [int.from_bytes(f[HEADER_SIZE : HEADER_SIZE + 2], "big") for f in fragments]
-    if marks != [*range(1, len(fragments)), LAST_FRAGMENT]:
-        return None
-    body = b"".join(f[HEADER_SIZE + 2 : -2] for f in fragments)
-    # FRAMESIZE cannot hold a configuration longer than a frame; it is not read again after this.
-    head = fragments[-1][:2] + b"\xff\xff" + fragments[-1][4:HEADER_SIZE]
-    return with_crc(head + b"\0\0" + body)
-
-
-def encode_configuration(config: Configuration, *, fragment_size: int = FRAME_SIZE_MAX) -> list[bytes]:
-    """Return the frame, or the fragments of a CFG-3 that is longer than `fragment_size` bytes.
-
-    Raises ValueError when a CFG-1 or CFG-2 does not fit into one frame.
-    """
-    write = _write_pmu3 if config.kind == CFG3 else _write_pmu2
-    body = (config.time_base & TIME_BASE_MASK).to_bytes(4, "big") + len(config.pmus).to_bytes(2, "big")
-    body += b"".join(write(pmu) for pmu in config.pmus) + (config.data_rate & 0xFFFF).to_bytes(2, "big")
-    version = 1 if config.kind != CFG3 else 2
-
-    def frame(part: bytes) -> bytes:
-        size = HEADER_SIZE + len(part) + 2
-        return with_crc(
-            header_bytes(config.kind, size, config.idcode, config.soc, config.fracsec, version) + part
-        )
-
-    if config.kind != CFG3:
-        if HEADER_SIZE + len(body) + 2 > FRAME_SIZE_MAX:
-            raise ValueError(f"a configuration of {len(body)} bytes needs CFG-3: FRAMESIZE has 16 bits")
-        return [frame(body)]
-    room = fragment_size - HEADER_SIZE - 4
-    if len(body) <= room:
-        return [frame(b"\0\0" + body)]
-    parts = [body[i : i + room] for i in range(0, len(body), room)]
-    marks = [*range(1, len(parts)), LAST_FRAGMENT]
-    return [frame(mark.to_bytes(2, "big") + part) for mark, part in zip(marks, parts, strict=True)]
-
-
-def _name16(name: str) -> bytes:
-    return name.encode("utf-8")[:16].ljust(16)
-
-
-def _name_long(name: str) -> bytes:
-    raw = name.encode("utf-8")[:255]
-    return bytes([len(raw)]) + raw
-
-
-def _filled(values: Sequence[float], count: int, default: float) -> list[float]:
-    return [*values, *[default] * count][:count]
-
-
-def _write_pmu2(pmu: PmuInfo) -> bytes:
-    names = (*pmu.phasor_names, *pmu.analog_names, *pmu.digital_names)
-    n_word, n_analog = len(pmu.digital_names) // 16, len(pmu.analog_names)
-    factor = [round(f * 1e5) & 0xFFFFFF for f in pmu.phasor_factor]
-    phunit = [(1 << 24 if c else 0) | f for c, f in zip(pmu.phasor_is_current, factor, strict=True)]
-    scale = [int(f) & 0xFFFFFF for f in _filled(pmu.analog_factor, n_analog, 1)]
-    kind = [int(t) for t in _filled(pmu.analog_type, n_analog, 0)]
-    anunit = [t << 24 | s for t, s in zip(kind, scale, strict=True)]
-    counts = (pmu.idcode, pmu.format, len(pmu.phasor_names), n_analog, n_word)
-    fnom = 1 if pmu.nominal_hz == 50.0 else 0
-    return b"".join(
-        [_name16(pmu.stn), Struct(">5H").pack(*counts), *map(_name16, names)]
-        + [unit.to_bytes(4, "big") for unit in (*phunit, *anunit)]
-        + [_masks(pmu, n_word), Struct(">2H").pack(fnom, pmu.cfgcnt)]
-    )
-
-
-def _masks(pmu: PmuInfo, n_word: int) -> bytes:
-    normal = [int(m) for m in _filled(pmu.digital_normal, n_word, 0)]
-    valid = [int(m) for m in _filled(pmu.digital_valid, n_word, 0xFFFF)]
-    return b"".join(Struct(">2H").pack(n, v) for n, v in zip(normal, valid, strict=True))
-
-
-def _write_pmu3(pmu: PmuInfo) -> bytes:
-    n_phasor, n_analog, n_word = len(pmu.phasor_names), len(pmu.analog_names), len(pmu.digital_names) // 16
-    flags = [int(v) for v in _filled(pmu.phasor_flags, n_phasor, 0)]
-    component = [int(v) for v in _filled(pmu.phasor_component, n_phasor, 1)]
-    angle = _filled(pmu.phasor_angle_rad, n_phasor, 0.0)
-    phscale = b"".join(
-        Struct(">HBBff").pack(
-            flags[i], component[i] | (8 if pmu.phasor_is_current[i] else 0), 0, factor, angle[i]
-        )
-        for i, factor in enumerate(pmu.phasor_factor)
-    )
-    scale, offset = _filled(pmu.analog_factor, n_analog, 1.0), _filled(pmu.analog_offset, n_analog, 0.0)
-    anscale = b"".join(Struct(">ff").pack(s, o) for s, o in zip(scale, offset, strict=True))
-    place = Struct(">fff").pack(pmu.latitude_deg, pmu.longitude_deg, pmu.elevation_m)
-    svc_class = (pmu.svc_class or "M").encode("ascii", "replace")[:1]
-    names = (*pmu.phasor_names, *pmu.analog_names, *pmu.digital_names)
-    fnom = 1 if pmu.nominal_hz == 50.0 else 0
-    return b"".join(
-        [_name_long(pmu.stn), pmu.idcode.to_bytes(2, "big"), pmu.global_id[:16].ljust(16, b"\0")]
-        + [Struct(">4H").pack(pmu.format, n_phasor, n_analog, n_word), *map(_name_long, names)]
-        + [phscale, anscale, _masks(pmu, n_word), place, svc_class]
-        + [Struct(">ii").pack(pmu.window_us or 0, pmu.grp_dly_us or 0), Struct(">2H").pack(fnom, pmu.cfgcnt)]
-    )
-
-
-__all__ = [
-    "CFG1",
-    "CFG2",
-    "CFG3",
-    "Configuration",
-    "PmuInfo",
-    "assemble",
-    "encode_configuration",
-    "parse_configuration",
-]

@@ -1,14 +1,16 @@
-"""CHK of many frames at once: CRC-CCITT, polynomial x^16 + x^12 + x^5 + 1, initial 0xFFFF (IEEE C37.118.2-2011, Annex B).
+"""CHK of many frames at once: CRC-CCITT, polynomial x^16 + x^12 + x^5 + 1, initial 0xFFFF (IEEE
+C37.118.2-2011, Annex B).
 
-`binascii.crc_hqx` needs 0.2 us a short frame, more than all the rest of the decoder. Frames of one size stand as the
-columns of a matrix here, one 16-bit word a row, and a few array operations replace one call per frame.
+`binascii.crc_hqx` needs 0.2 us a short frame, more than all the rest of the decoder. Frames of one size stand
+as the columns of a matrix here, one 16-bit word a row, and a few array operations replace one call per frame.
 
 Over GF(2) squaring a polynomial squares each of its terms. So from
 
     x^16 = x^12 + x^5 + 1          follows          x^256 = x^192 + x^80 + 1
 
-which says, in words of 16 bits: a word 16 places from the end may be added (exclusive or) to the words 12, 5 and 0 places
-from the end, and dropped. That shortens a frame to 16 words without a single shift; Horner's rule does the rest.
+which says, in words of 16 bits: a word 16 places from the end may be added (exclusive or) to the words 12, 5
+and 0 places from the end, and dropped. That shortens a frame to 16 words without a single shift; Horner's
+rule does the rest.
 """
 
 from __future__ import annotations
@@ -32,11 +34,11 @@ def crc_good(rows: U8) -> Bool:
     if n_frame < FEW_FRAMES or size % 2:
         packed = rows.tobytes()
         # With its own CHK behind it the CRC of a good frame is 0.
-        left = [crc_hqx(packed[i : i + size], 0xFFFF) for i in range(0, n_frame * size, size)]
-        return np.array(left, dtype=np.uint16) == 0
+        each = [crc_hqx(packed[i : i + size], 0xFFFF) for i in range(0, n_frame * size, size)]
+        return np.asarray(np.array(each, dtype=np.uint16) == 0)
     chunk = max(CHUNK_SIZE // size, FEW_FRAMES)
     left = [_remainder(rows[i : i + chunk]) for i in range(0, n_frame, chunk)]
-    return np.concatenate(left) == 0
+    return np.asarray(np.concatenate(left) == 0)
 
 
 def _remainder(rows: U8) -> U16:
@@ -84,10 +86,11 @@ def _powers() -> U16:
 
 
 def ranges_good(buffer: U8, starts: I64, ends: I64) -> Bool:
-    """Return per range of the buffer whether it ends in its own CRC, in a time that does not depend on the ranges' sizes.
+    """Return per range of the buffer whether it ends in its own CRC, in a time that does not depend on the
+    ranges' sizes.
 
-    The CRC of a range follows from the CRCs of the two prefixes of the buffer, so ranges that overlap (sizes that lie, in
-    garbage that looks like frames) cost no more than ranges that do not.
+    The CRC of a range follows from the CRCs of the two prefixes of the buffer, so ranges that overlap (sizes
+    that lie, in garbage that looks like frames) cost no more than ranges that do not.
     """
     prefix = _prefixes(buffer)
     begin = prefix[starts] ^ np.uint16(0xFFFF)

@@ -1,42 +1,61 @@
-"""Data frames: a configuration compiles once to a NumPy structured dtype, and a batch of frames is one view of the bytes.
+"""Data frames: a configuration compiles once to a NumPy structured dtype, and a batch of frames is one view
+of the bytes.
 
     STAT  PHASORS  FREQ  DFREQ  ANALOGS  DIGITALS     one block per PMU (IEEE C37.118.2-2011, 6.3)
 
-PMUs whose blocks have the same shape (FORMAT and counts) are read together, whatever their number: the only loop is over
-the few shapes of a stream. Numbers come out in SI: Hz (absolute), Hz/s, V, A, rad. What the PMU marked as absent (NaN, or
-0x8000 in integer fields) is NaN. STAT stays the raw word; what it means is `streamproc.core.quality`'s business.
+PMUs whose blocks have the same shape (FORMAT and counts) are read together, whatever their number: the only
+loop is over the few shapes of a stream. Numbers come out in SI: Hz (absolute), Hz/s, V, A, rad. What the PMU
+marked as absent (NaN, or 0x8000 in integer fields) is NaN. STAT stays the raw word; what it means is
+`streamproc.core.quality`'s business.
 
-Analogs of a CFG-2 are given as sent (their meaning is the user's); with a CFG-3 an integer analog is scale * value +
-offset. The angle offset of a CFG-3 tells what the PMU has already corrected and is not applied again.
+Analogs of a CFG-2 are given as sent (their meaning is the user's); with a CFG-3 an integer analog is scale *
+value + offset. The angle offset of a CFG-3 tells what the PMU has already corrected and is not applied again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from streamproc.core.c37118.configuration import Configuration, PmuInfo
-from streamproc.core.c37118.frame import CFG3, DATA, HEADER_SIZE, header_bytes, with_crc
+from streamproc.core.c37118.configuration import (
+    FORMAT_ANALOG_FLOAT,
+    FORMAT_BITS,
+    FORMAT_FREQ_FLOAT,
+    FORMAT_PHASOR_FLOAT,
+    Configuration,
+    PmuInfo,
+)
+from streamproc.core.c37118.frame import CFG3, HEADER_SIZE
 from streamproc.values import C128, F64, I64, U8, U16, U32
 
 ABSENT = -32768  # 0x8000 in an integer field
 
 
+Raw: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[Any]]
+Columns: TypeAlias = I64 | slice
+
+
 @dataclass(frozen=True, slots=True)
-class _Shape:
+class Shape:
     """PMUs of a stream whose blocks have the same dtype, and where their columns go."""
 
     dtype: np.dtype[np.void]
     starts: I64  # (n_member,) offset of each block in the frame
-    pmus: I64  # (n_member,) index of the PMU
-    phasors: I64  # (n_member, phnmr) column in the phasor array
-    analogs: I64  # (n_member, annmr)
-    digitals: I64  # (n_member, dgnmr)
+    stride: int  # bytes from block to block, 0 when they are not evenly spaced
+    pmus: Columns  # index of the PMU, n_member of them
+    phasors: Columns  # columns of the phasor array, n_member * phnmr of them
+    analogs: Columns
+    digitals: Columns
     polar: bool
     factor: F64  # (n_member, phnmr), V or A per bit; 1 for float
+    angle_rad: F64  # (n_member, phnmr), taken from the angle; 0 for float
     analog_scale: F64  # (n_member, annmr)
     analog_offset: F64
+    nominal_hz: F64  # (n_member,)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +66,7 @@ class Layout:
     kind: int
     idcode: int
     time_base: int
+    data_rate: int  # > 0 frames per second, < 0 seconds per frame
     rate_hz: float
     pmus: tuple[PmuInfo, ...]
     frame_size: int
@@ -55,7 +75,7 @@ class Layout:
     analog_pmu: I64
     digital_pmu: I64  # per word
     nominal_hz: F64  # (n_pmu,)
-    shapes: tuple[_Shape, ...]
+    shapes: tuple[Shape, ...]
 
     @property
     def n_pmu(self) -> int:
@@ -82,59 +102,85 @@ class DataBatch:
     digital: U16  # (n_frame, n_word)
 
 
-def _block_dtype(pmu: PmuInfo) -> np.dtype[np.void]:
-    phasor = ">f4" if pmu.phasor_float else ">i2"
-    freq = ">f4" if pmu.freq_float else ">i2"
-    analog = ">f4" if pmu.analog_float else ">i2"
+_Kind: TypeAlias = tuple[int, int, int, int]  # FORMAT, phasors, analogs, digital words
+
+
+def _kind(pmu: PmuInfo) -> _Kind:
+    return (pmu.format & FORMAT_BITS, *_column_counts(pmu))
+
+
+@lru_cache(maxsize=1024)
+def _block_dtype(form: int, n_phasor: int, n_analog: int, n_word: int) -> np.dtype[np.void]:
+    phasor = ">f4" if form & FORMAT_PHASOR_FLOAT else ">i2"
+    freq = ">f4" if form & FORMAT_FREQ_FLOAT else ">i2"
+    analog = ">f4" if form & FORMAT_ANALOG_FLOAT else ">i2"
     fields: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = [("stat", ">u2")]
-    if pmu.phasor_names:
-        fields.append(("phasor", phasor, (len(pmu.phasor_names), 2)))
+    if n_phasor:
+        fields.append(("phasor", phasor, (n_phasor, 2)))
     fields += [("freq", freq), ("dfreq", freq)]
-    if pmu.analog_names:
-        fields.append(("analog", analog, (len(pmu.analog_names),)))
-    if pmu.digital_names:
-        fields.append(("digital", ">u2", (len(pmu.digital_names) // 16,)))
+    if n_analog:
+        fields.append(("analog", analog, (n_analog,)))
+    if n_word:
+        fields.append(("digital", ">u2", (n_word,)))
     return np.dtype(fields)
 
 
-def _shape(dtype: np.dtype[np.void], members: I64, starts: I64, config: Configuration) -> _Shape:
+def _shape(dtype: np.dtype[np.void], members: I64, starts: I64, config: Configuration) -> Shape:
     pmus = config.pmus
     first = pmus[int(members[0])]
     ends = [np.cumsum([0, *counts]) for counts in zip(*map(_column_counts, pmus), strict=True)]
     places = [
-        np.array([np.arange(end[m], end[m + 1]) for m in members], dtype=np.int64).reshape(members.size, -1)
-        for end in ends
+        np.concatenate([np.arange(end[m], end[m + 1]) for m in members]).astype(np.int64) for end in ends
     ]
-    factor = np.array([pmus[m].phasor_factor for m in members], dtype=np.float64).reshape(members.size, -1)
-    scaled = config.kind == CFG3 and not first.analog_float
-    scale = np.array([pmus[m].analog_factor if scaled else () for m in members], dtype=np.float64)
-    offset = np.array([pmus[m].analog_offset if scaled else () for m in members], dtype=np.float64)
-    return _Shape(
+    steps = np.diff(starts[members])
+    phasor_int, analog_int = not first.phasor_float, config.kind == CFG3 and not first.analog_float
+
+    def table(values: Sequence[tuple[float, ...]], count: int, used: bool, otherwise: float) -> F64:
+        rows = [values[m] if used and values[m] else (otherwise,) * count for m in members]
+        return np.array(rows, dtype=np.float64).reshape(members.size, count)
+
+    n_phasor, n_analog, _ = _column_counts(first)
+    return Shape(
         dtype=dtype,
         starts=starts[members],
-        pmus=members,
-        phasors=places[0],
-        analogs=places[1],
-        digitals=places[2],
+        stride=dtype.itemsize if not steps.size else int(steps[0]) if (steps == steps[0]).all() else 0,
+        pmus=_columns(members),
+        phasors=_columns(places[0]),
+        analogs=_columns(places[1]),
+        digitals=_columns(places[2]),
         polar=first.polar,
-        factor=np.ones_like(factor) if first.phasor_float else factor,
-        analog_scale=scale if scaled else np.ones(places[1].shape),
-        analog_offset=offset if scaled else np.zeros(places[1].shape),
+        factor=table([p.phasor_factor for p in pmus], n_phasor, phasor_int, 1.0),
+        angle_rad=table([p.phasor_angle_rad for p in pmus], n_phasor, phasor_int, 0.0),
+        analog_scale=table([p.analog_factor for p in pmus], n_analog, analog_int, 1.0),
+        analog_offset=table([p.analog_offset for p in pmus], n_analog, analog_int, 0.0),
+        nominal_hz=np.array([pmus[m].nominal_hz for m in members]),
     )
+
+
+def _columns(places: I64) -> Columns:
+    """Return the columns as a slice where they are one: writing to a slice needs no index."""
+    if places.size and places[-1] - places[0] == places.size - 1:
+        return slice(int(places[0]), int(places[-1]) + 1)
+    return places
 
 
 def _column_counts(pmu: PmuInfo) -> tuple[int, int, int]:
     return len(pmu.phasor_names), len(pmu.analog_names), len(pmu.digital_names) // 16
 
 
+def frame_size(pmus: Sequence[PmuInfo]) -> int:
+    """Return the bytes of a data frame of these PMUs."""
+    return HEADER_SIZE + sum(_block_dtype(*_kind(pmu)).itemsize for pmu in pmus) + 2
+
+
 def compile_layout(config: Configuration, frame: bytes) -> Layout:
     """Return the layout of a configuration; `frame` is kept so that a state can be packed and read again."""
-    blocks = [_block_dtype(pmu) for pmu in config.pmus]
+    groups: dict[_Kind, list[int]] = {}
+    for index, pmu in enumerate(config.pmus):
+        groups.setdefault(_kind(pmu), []).append(index)
+    blocks = [_block_dtype(*_kind(pmu)) for pmu in config.pmus]
     sizes = np.array([block.itemsize for block in blocks], dtype=np.int64)
     starts = HEADER_SIZE + np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    groups: dict[tuple[str, bool], list[int]] = {}
-    for index, (block, pmu) in enumerate(zip(blocks, config.pmus, strict=True)):
-        groups.setdefault((str(block), pmu.polar), []).append(index)
     shapes = tuple(
         _shape(blocks[members[0]], np.array(members, dtype=np.int64), starts, config)
         for members in groups.values()
@@ -148,6 +194,7 @@ def compile_layout(config: Configuration, frame: bytes) -> Layout:
         kind=config.kind,
         idcode=config.idcode,
         time_base=config.time_base,
+        data_rate=config.data_rate,
         rate_hz=config.rate_hz,
         pmus=config.pmus,
         frame_size=HEADER_SIZE + int(sizes.sum()) + 2,
@@ -163,12 +210,10 @@ def compile_layout(config: Configuration, frame: bytes) -> Layout:
 def decode_rows(layout: Layout, rows: U8, order: I64, record: I64) -> DataBatch:
     """Return the frames in (n_frame, frame_size) bytes: checked for SYNC, size and CRC by the caller."""
     n_frame = rows.shape[0]
-    head = np.ascontiguousarray(rows[:, 6:14]).view(">u4")  # (n_frame, 2): SOC, FRACSEC
-    soc, word = head[:, 0].astype(np.uint32), head[:, 1].astype(np.uint32)
+    rows = np.ascontiguousarray(rows)
+    head = _view(rows, 6, 8, 1, np.dtype([("soc", ">u4"), ("fracsec", ">u4")]))[:, 0]
+    soc, word = head["soc"].astype(np.uint32), head["fracsec"].astype(np.uint32)
     fraction = word & np.uint32(0xFFFFFF)
-    # Half a unit is added so that 1/30 s of any TIME_BASE is rounded, not cut.
-    t_ns = soc.astype(np.int64) * 1_000_000_000
-    t_ns += (fraction.astype(np.int64) * 1_000_000_000 + layout.time_base // 2) // layout.time_base
     stat = np.empty((n_frame, layout.n_pmu), dtype=np.uint16)
     freq_hz, rocof_hz_s = np.empty(stat.shape), np.empty(stat.shape)
     phasor = np.empty((n_frame, layout.phasor_pmu.size), dtype=np.complex128)
@@ -176,167 +221,102 @@ def decode_rows(layout: Layout, rows: U8, order: I64, record: I64) -> DataBatch:
     digital = np.empty((n_frame, layout.digital_pmu.size), dtype=np.uint16)
     for shape in layout.shapes:
         block = _blocks(rows, shape)  # structured (n_frame, n_member)
+        names = shape.dtype.names or ()
         stat[:, shape.pmus] = block["stat"]
-        freq_hz[:, shape.pmus] = _frequency(block["freq"], layout.nominal_hz[shape.pmus])
-        rocof_hz_s[:, shape.pmus] = _rocof(block["dfreq"])
-        if shape.phasors.size:
-            phasor[:, shape.phasors] = _phasors(block["phasor"], shape)
-        if shape.analogs.size:
-            analog[:, shape.analogs] = _known(block["analog"]) * shape.analog_scale + shape.analog_offset
-        if shape.digitals.size:
-            digital[:, shape.digitals] = block["digital"]
-    quality = (word >> np.uint32(24)).astype(np.uint8)
+        freq_hz[:, shape.pmus] = _scaled(block["freq"], 1e-3, shape.nominal_hz)
+        rocof_hz_s[:, shape.pmus] = _scaled(block["dfreq"], 1e-2, None)
+        if "phasor" in names:
+            phasor[:, shape.phasors] = _phasors(block["phasor"], shape).reshape(n_frame, -1)
+        if "analog" in names:
+            values = _known(block["analog"]) * shape.analog_scale + shape.analog_offset
+            analog[:, shape.analogs] = values.reshape(n_frame, -1)
+        if "digital" in names:
+            digital[:, shape.digitals] = block["digital"].reshape(n_frame, -1)
     return DataBatch(
-        layout,
-        order,
-        record,
-        t_ns,
-        soc,
-        fraction,
-        quality,
-        stat,
-        freq_hz,
-        rocof_hz_s,
-        phasor,
-        analog,
-        digital,
+        layout=layout,
+        order=order,
+        record=record,
+        t_ns=_time_ns(soc, fraction, layout.time_base),
+        soc=soc,
+        fracsec=fraction,
+        time_quality=(word >> np.uint32(24)).astype(np.uint8),
+        stat=stat,
+        freq_hz=freq_hz,
+        rocof_hz_s=rocof_hz_s,
+        phasor=phasor,
+        analog=analog,
+        digital=digital,
     )
 
 
-def _blocks(rows: U8, shape: _Shape) -> np.ndarray[tuple[int, ...], np.dtype[np.void]]:
-    size, count = shape.dtype.itemsize, shape.starts.size
-    first = int(shape.starts[0])
-    if count == 1 or (np.diff(shape.starts) == size).all():
-        block = rows[:, first : first + count * size]
-    else:
-        block = rows[:, (shape.starts[:, None] + np.arange(size)).ravel()]
-    return np.ascontiguousarray(block).view(shape.dtype).reshape(rows.shape[0], count)
+def _time_ns(soc: U32, fraction: U32, time_base: int) -> I64:
+    """Return UTC nanoseconds, to the nearest: 1/30 s must not drift by what was cut off."""
+    fraction_ns = fraction.astype(np.int64)
+    fraction_ns *= 1_000_000_000
+    fraction_ns += time_base // 2
+    fraction_ns //= time_base
+    fraction_ns += soc.astype(np.int64) * 1_000_000_000
+    return fraction_ns
 
 
-def _known(raw: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> F64:
+def _view(rows: U8, start: int, stride: int, count: int, dtype: np.dtype[Any]) -> Raw:
+    """Return a view (n_frame, count) of blocks that begin at `start`, without a copy."""
+    return np.ndarray((rows.shape[0], count), dtype, rows, start, (rows.strides[0], stride))
+
+
+def _blocks(rows: U8, shape: Shape) -> Raw:
+    """Return the blocks of these PMUs, structured (n_frame, n_member)."""
+    count = shape.starts.size
+    if shape.stride:
+        return _view(rows, int(shape.starts[0]), shape.stride, count, shape.dtype)
+    size = shape.dtype.itemsize
+    gathered = np.ascontiguousarray(rows[:, (shape.starts[:, None] + np.arange(size)).ravel()])
+    return _view(gathered, 0, size, count, shape.dtype)
+
+
+def _known(raw: Raw) -> F64:
     """Return float64, NaN where an integer field says absent."""
     values = raw.astype(np.float64)
     if raw.dtype.kind == "i":
-        values[raw == ABSENT] = np.nan
+        absent = values == ABSENT
+        if absent.any():
+            values[absent] = np.nan
     return values
 
 
-def _frequency(raw: np.ndarray[tuple[int, ...], np.dtype[np.generic]], nominal_hz: F64) -> F64:
+def _scaled(raw: Raw, per_bit: float, offset: F64 | None) -> F64:
+    """Return FREQ or DFREQ: a float is the value itself, an integer counts from `offset`."""
     values = _known(raw)
-    return values * 1e-3 + nominal_hz if raw.dtype.kind == "i" else values
+    if raw.dtype.kind == "i":
+        values *= per_bit
+        if offset is not None:
+            values += offset
+    return values
 
 
-def _rocof(raw: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> F64:
-    values = _known(raw)
-    return values * 1e-2 if raw.dtype.kind == "i" else values
-
-
-def _phasors(raw: np.ndarray[tuple[int, ...], np.dtype[np.generic]], shape: _Shape) -> C128:
+def _phasors(raw: Raw, shape: Shape) -> C128:
     """Return (n_frame, n_member, phnmr) complex; `raw` has a last axis of two words."""
     integer = raw.dtype.kind == "i"
+    first, second = raw[..., 0].astype(np.float64), raw[..., 1].astype(np.float64)
+    values = np.empty(first.shape, dtype=np.complex128)
+    absent = (first == ABSENT) & (second == ABSENT) if integer else None
     if shape.polar:
-        # An integer magnitude is unsigned: 40000 must not become negative (the same bits, read again).
-        magnitude = (raw[..., 0].astype(">i2").view(">u2") if integer else raw[..., 0]).astype(np.float64)
-        angle_rad = raw[..., 1].astype(np.float64) * (1e-4 if integer else 1.0)
-        values = magnitude * shape.factor * np.exp(1j * angle_rad)
+        if integer:
+            first += np.where(
+                first < 0, 65536.0, 0.0
+            )  # the magnitude is unsigned: 40000 must not be negative
+            first *= shape.factor
+            second *= 1e-4
+            second -= shape.angle_rad
+        np.multiply(first, np.cos(second), out=values.real)
+        np.multiply(first, np.sin(second), out=values.imag)
     else:
-        values = raw[..., 0].astype(np.float64) + 1j * raw[..., 1].astype(np.float64)
-        values *= shape.factor
-    if integer:
-        absent = (raw[..., 0] == ABSENT) & (raw[..., 1] == ABSENT)
+        if integer:
+            first *= shape.factor
+            second *= shape.factor
+        values.real, values.imag = first, second
+        if shape.angle_rad.any():
+            values *= np.exp(-1j * shape.angle_rad)
+    if absent is not None and absent.any():
         values[absent] = complex(np.nan, np.nan)
-    return np.asarray(values)
-
-
-def encode_data(
-    layout: Layout,
-    t_ns: I64,
-    freq_hz: F64,
-    *,
-    rocof_hz_s: F64 | None = None,
-    phasor: C128 | None = None,
-    analog: F64 | None = None,
-    digital: U16 | None = None,
-    stat: U16 | None = None,
-    time_quality: int | U8 = 0,
-    version: int = 1,
-) -> list[bytes]:
-    """Return one frame per instant. Shapes as in `DataBatch`; NaN is written as absent; what is left out is zero."""
-    n_frame = t_ns.size
-    words = np.asarray(time_quality, dtype=np.uint32) << np.uint32(24)
-    second, rest_ns = np.divmod(np.asarray(t_ns, dtype=np.int64), 1_000_000_000)
-    fraction = (rest_ns * layout.time_base + 500_000_000) // 1_000_000_000
-    over = fraction >= layout.time_base  # rounded up to the next second
-    second, fraction = second + over, np.where(over, 0, fraction)
-    body = np.zeros((n_frame, layout.frame_size), dtype=np.uint8)
-    body[:, :HEADER_SIZE] = np.frombuffer(
-        header_bytes(DATA, layout.frame_size, layout.idcode, 0, 0, version), np.uint8
-    )
-    body[:, 6:10] = second.astype(">u4").view(np.uint8).reshape(n_frame, 4)
-    body[:, 10:14] = (fraction.astype(np.uint32) | words).astype(">u4").view(np.uint8).reshape(n_frame, 4)
-    given = {
-        "stat": np.zeros((n_frame, layout.n_pmu), np.uint16) if stat is None else stat,
-        "freq": freq_hz,
-        "dfreq": np.zeros((n_frame, layout.n_pmu)) if rocof_hz_s is None else rocof_hz_s,
-        "phasor": np.zeros((n_frame, layout.phasor_pmu.size), np.complex128) if phasor is None else phasor,
-        "analog": np.zeros((n_frame, layout.analog_pmu.size)) if analog is None else analog,
-        "digital": np.zeros((n_frame, layout.digital_pmu.size), np.uint16) if digital is None else digital,
-    }
-    for shape in layout.shapes:
-        block = _write_blocks(shape, given, layout.nominal_hz[shape.pmus], n_frame)
-        size = shape.dtype.itemsize
-        columns = (shape.starts[:, None] + np.arange(size)).ravel()
-        body[:, columns] = block.view(np.uint8).reshape(n_frame, -1)
-    packed = body[:, :-2].tobytes()
-    size = layout.frame_size - 2
-    return [with_crc(packed[i : i + size]) for i in range(0, n_frame * size, size)]
-
-
-def _write_blocks(
-    shape: _Shape,
-    given: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]],
-    nominal_hz: F64,
-    n_frame: int,
-) -> np.ndarray[tuple[int, ...], np.dtype[np.void]]:
-    block = np.zeros((n_frame, shape.pmus.size), dtype=shape.dtype)
-    block["stat"] = given["stat"][:, shape.pmus]
-    freq_hz, rocof = (
-        given["freq"][:, shape.pmus].astype(np.float64),
-        given["dfreq"][:, shape.pmus].astype(np.float64),
-    )
-    integer = block["freq"].dtype.kind == "i"
-    block["freq"] = _to_int((freq_hz - nominal_hz) * 1e3) if integer else freq_hz
-    block["dfreq"] = _to_int(rocof * 1e2) if integer else rocof
-    if shape.phasors.size:
-        values = given["phasor"][:, shape.phasors].astype(np.complex128)
-        block["phasor"] = _phasor_words(values / shape.factor, shape.polar, block["phasor"].dtype.kind == "i")
-    if shape.analogs.size:
-        values_f = (
-            given["analog"][:, shape.analogs].astype(np.float64) - shape.analog_offset
-        ) / shape.analog_scale
-        block["analog"] = _to_int(values_f) if block["analog"].dtype.kind == "i" else values_f
-    if shape.digitals.size:
-        block["digital"] = given["digital"][:, shape.digitals]
-    return block
-
-
-def _phasor_words(values: C128, polar: bool, integer: bool) -> F64 | I64:
-    if polar:
-        first, second = np.abs(values), np.angle(values)
-    else:
-        first, second = values.real, values.imag
-    if not integer:
-        return np.stack([first, second], axis=-1)
-    if polar:
-        absent = np.isnan(first)
-        whole = np.clip(np.rint(np.where(absent, 0, first)), 0, 65535).astype(np.uint16).view(np.int16)
-        pair = np.stack([whole, _to_int(second * 1e4)], axis=-1)
-        pair[absent] = ABSENT
-        return pair.astype(np.int64)
-    return np.stack([_to_int(first), _to_int(second)], axis=-1)
-
-
-def _to_int(values: F64) -> I64:
-    absent = np.isnan(values)
-    whole = np.clip(np.rint(np.where(absent, 0.0, values)), -32767, 32767).astype(np.int64)
-    return np.where(absent, ABSENT, whole)
+    return values

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from streamproc.core.c37118.configuration import CFG3, Configuration, PmuInfo
+from streamproc.core.c37118.configuration import Configuration, PmuInfo
 from streamproc.core.c37118.data import DataBatch, Layout
-from streamproc.core.c37118.frame import COMMAND, HEADER_SIZE, TYPE_NAMES
+from streamproc.core.c37118.frame import CFG3, COMMAND, HEADER_SIZE, TYPE_NAMES
 
 Plain = dict[str, Any]
 DATA_ERROR = ("good", "pmu_error_no_information", "test_mode_or_absent", "pmu_error_do_not_use")
@@ -249,7 +249,9 @@ def _owners(layout: Layout) -> tuple[Any, Any, Any]:
     return layout.phasor_pmu, layout.analog_pmu, layout.digital_pmu
 
 
-def _one_pmu(batch: DataBatch, block: np.ndarray[Any, Any], index: int, columns: Sequence[slice]) -> list[Plain]:
+def _one_pmu(
+    batch: DataBatch, block: np.ndarray[Any, Any], index: int, columns: Sequence[slice]
+) -> list[Plain]:
     """Return one PMU of every frame. Numbers leave NumPy a column at a time."""
     pmu = batch.layout.pmus[index]
     nothing: list[list[Plain]] = [[] for _ in range(len(block))]
@@ -299,7 +301,9 @@ def _phasors(pmu: PmuInfo, raw: np.ndarray[Any, Any], value: np.ndarray[Any, Any
     if pmu.polar:
         if not pmu.phasor_float:
             first = first.astype(np.int64) & 0xFFFF  # a magnitude has no sign
-        sent = second.astype(np.float64) * (1.0 if pmu.phasor_float else 1e-4)
+        sent = second.astype(np.float64)
+        if not pmu.phasor_float:
+            sent = sent * 1e-4 - (np.array(pmu.phasor_angle_rad) if pmu.phasor_angle_rad else 0.0)
         angle_rad = np.where(np.isnan(value), np.nan, sent)
         if pmu.phasor_float:
             magnitude = np.where(np.isnan(value), np.nan, first.astype(np.float64))
@@ -346,12 +350,8 @@ def _analogs(pmu: PmuInfo, raw: np.ndarray[Any, Any], value: np.ndarray[Any, Any
 
 
 def _digitals(pmu: PmuInfo, words: np.ndarray[Any, Any]) -> list[list[Plain]]:
-    names = [
-        _bit_names(pmu.digital_names[16 * i : 16 * i + 16]) for i in range(len(pmu.digital_names) // 16)
-    ]
-    return [
-        [_digital(name, word) for name, word in zip(names, row, strict=True)] for row in words.tolist()
-    ]
+    names = [_bit_names(pmu.digital_names[16 * i : 16 * i + 16]) for i in range(len(pmu.digital_names) // 16)]
+    return [[_digital(name, word) for name, word in zip(names, row, strict=True)] for row in words.tolist()]
 
 
 @lru_cache(maxsize=4096)

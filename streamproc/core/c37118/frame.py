@@ -3,14 +3,16 @@
     0      2          4       6     10       14            n      n+2
     SYNC   FRAMESIZE  IDCODE  SOC   FRACSEC  body ...      CHK
 
-SYNC is 0xAA, then a byte with the frame type (bits 6-4) and the version (bits 3-0: 1 = 2005, 2 = 2011; 3 is accepted for
-the edition of 2024). CHK is the CRC of everything before it (IEEE C37.118.2-2011, 6.2 and Annex B).
+SYNC is 0xAA, then a byte with the frame type (bits 6-4) and the version (bits 3-0: 1 = 2005, 2 = 2011; 3 is
+accepted for the edition of 2024). CHK is the CRC of everything before it (IEEE C37.118.2-2011, 6.2 and Annex
+B).
 
-A frame counts only with a good CRC. After a bad one the search goes on one byte behind its SYNC, not behind its announced
-size: a size that lies must not swallow the frames behind it. What looks like a frame within the announced size of a bad
-one is no second finding, unless it is good.
+A frame counts only with a good CRC. After a bad one the search goes on one byte behind its SYNC, not behind
+its announced size: a size that lies must not swallow the frames behind it. What looks like a frame within the
+announced size of a bad one is no second finding, unless it is good.
 
-Bad bytes are values (`Rejection`), never exceptions. Frames and rejections together tile the bytes consumed, in order.
+Bad bytes are values (`Rejection`), never exceptions. Frames and rejections together tile the bytes consumed,
+in order.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import re
 from binascii import crc_hqx
 from dataclasses import dataclass, field
 from enum import StrEnum
+from struct import Struct
 from typing import NamedTuple
 
 import numpy as np
@@ -36,10 +39,12 @@ TYPE_NAMES = {DATA: "data", HEADER: "header", CFG1: "cfg1", CFG2: "cfg2", COMMAN
 
 # The beginning of a frame with a possible size, or what could become one behind the end.
 _BEGIN = re.compile(
-    rb"\xaa(?:[" + re.escape(bytes(t << 4 | v for t in TYPE_NAMES for v in VERSIONS))
+    rb"\xaa(?:["
+    + re.escape(bytes(t << 4 | v for t in TYPE_NAMES for v in VERSIONS))
     + rb"](?:[^\x00].|\x00[\x10-\xff]|.?\Z)|\Z)",
     re.DOTALL,
 )
+_HEADER = Struct(">3H2I")
 _RUN_MIN = 8  # equal frames in a row from which the array way pays
 _RUN_MAX = 1 << 16
 _WASTE_MIN = 1 << 18  # bytes of bad frames whose CRC is computed one by one before the sieve is made ...
@@ -93,7 +98,7 @@ class Split(NamedTuple):
 
 
 def split(buffer: bytes, *, final: bool = True) -> Split:
-    """Return the frames of a buffer. With `final`, a frame that is cut off at the end is rejected as truncated."""
+    """Return the frames of a buffer. With `final`, a frame cut off at the end is refused as truncated."""
     walk = _Walk(buffer, final)
     walk.to_the_end()
     table = np.concatenate(walk.frames) if walk.frames else np.zeros((0, 2), dtype=np.int64)
@@ -180,11 +185,17 @@ class _Walk:
         buffer, at = self.buffer, self.at
         if buffer[at] != SYNC:
             size = _ieee_1344_size(buffer, at) if at == 0 else 0
-            detail = f"{size} bytes of IEEE 1344 (no SYNC, good CRC): not supported, ask the source for C37.118"
+            detail = (
+                f"{size} bytes of IEEE 1344 (no SYNC, good CRC): not supported, ask the source for C37.118"
+            )
             return size > 0 and self._refuse(Reason.IEEE_1344, detail, size)
         if len(buffer) - at < 4 or _BEGIN.match(buffer, at):
             return False
-        size, kind, version = int.from_bytes(buffer[at + 2 : at + 4], "big"), buffer[at + 1] >> 4, buffer[at + 1] & 15
+        size, kind, version = (
+            int.from_bytes(buffer[at + 2 : at + 4], "big"),
+            buffer[at + 1] >> 4,
+            buffer[at + 1] & 15,
+        )
         if size < FRAME_SIZE_MIN and kind in TYPE_NAMES and version in VERSIONS:
             detail = f"FRAMESIZE: {size} bytes announced, the smallest frame has {FRAME_SIZE_MIN}"
             self._refuse(Reason.BAD_SIZE, detail, 4)
@@ -196,7 +207,7 @@ class _Walk:
         return self._refuse(Reason.BAD_TYPE, f"SYNC: frame type {kind} is none of {tuple(TYPE_NAMES)}", size)
 
     def _judge(self, end: int) -> int | None:
-        """Return the size of the frame here, None when more bytes are needed, 0 when it is none (refused, gone on)."""
+        """Return the size of the frame here, None when more bytes are needed, 0 when it is none."""
         buffer, at = self.buffer, self.at
         rest = end - at
         size = int.from_bytes(buffer[at + 2 : at + 4], "big") if rest >= 4 else FRAME_SIZE_MIN
@@ -222,7 +233,7 @@ class _Walk:
         return 0
 
     def _bad(self, reason: Reason, detail: str, size: int) -> None:
-        """Go on one byte behind a bad SYNC; it is a finding unless it lies within the announced size of another one."""
+        """Go on one byte behind a bad SYNC; within the announced size of another one it is no finding."""
         after = self.at + 1
         if self.at >= self.claim:
             self._refuse(reason, detail, size)
@@ -253,7 +264,9 @@ class _Walk:
         """End the last rejection here."""
         if self._is_open():
             last = self.rejections[-1]
-            self.rejections[-1] = Rejection(last.reason, last.detail, last.start, self.at - last.start, last.idcode)
+            self.rejections[-1] = Rejection(
+                last.reason, last.detail, last.start, self.at - last.start, last.idcode
+            )
 
     def _make_sieve(self, end: int) -> None:
         """Find the good frames that begin in the next 64 KiB, all at once."""
@@ -265,7 +278,9 @@ class _Walk:
         places = places[places + 4 <= region.size]
         sizes = region[places + 2].astype(np.int64) << 8 | region[places + 3]
         kind, version = region[places + 1] >> 4, region[places + 1] & 15
-        likely = (kind <= CFG3) & (version >= VERSIONS[0]) & (version <= VERSIONS[-1]) & (sizes >= FRAME_SIZE_MIN)
+        likely = (
+            (kind <= CFG3) & (version >= VERSIONS[0]) & (version <= VERSIONS[-1]) & (sizes >= FRAME_SIZE_MIN)
+        )
         places, sizes = places[likely], sizes[likely]
         whole = places + sizes <= region.size
         good = np.full(places.size, not self.final)  # a cut frame must be waited for
@@ -281,13 +296,17 @@ class _Walk:
 def _ieee_1344_size(buffer: bytes, start: int) -> int:
     """Return how many bytes from here are IEEE 1344 frames, 0 for none.
 
-    IEEE 1344 has SOC (4), SMPCNT (2), a status word (2) whose low 12 bits are the frame's length, and the same CRC at
-    its end. Only bytes with a good CRC are called so.
+    IEEE 1344 has SOC (4), SMPCNT (2), a status word (2) whose low 12 bits are the frame's length, and the
+    same CRC at its end. Only bytes with a good CRC are called so.
     """
     at = start
     while len(buffer) - at >= 10:
         size = int.from_bytes(buffer[at + 6 : at + 8], "big") & 0x0FFF
-        if not 10 <= size <= len(buffer) - at or buffer[at] == SYNC or crc_hqx(buffer[at : at + size], 0xFFFF):
+        if (
+            not 10 <= size <= len(buffer) - at
+            or buffer[at] == SYNC
+            or crc_hqx(buffer[at : at + size], 0xFFFF)
+        ):
             break
         at += size
     return at - start
@@ -301,7 +320,4 @@ def with_crc(body: bytes) -> bytes:
 def header_bytes(kind: int, size: int, idcode: int, soc: int, fracsec: int, version: int = 1) -> bytes:
     """Return the 14 bytes that begin a frame of `size` bytes in all. `fracsec` is the whole 32-bit word."""
     sync = SYNC << 8 | kind << 4 | version
-    return b"".join(
-        [sync.to_bytes(2, "big"), size.to_bytes(2, "big"), idcode.to_bytes(2, "big")]
-        + [(soc & 0xFFFFFFFF).to_bytes(4, "big"), (fracsec & 0xFFFFFFFF).to_bytes(4, "big")]
-    )
+    return _HEADER.pack(sync, size, idcode, soc & 0xFFFFFFFF, fracsec & 0xFFFFFFFF)

@@ -1,0 +1,49 @@
+"""`streamproc schema`: the published contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group of commands."""
+    group = typer.Typer(help="The schemas of every message.", no_args_is_help=True)
+    app.add_typer(group, name="schema")
+
+    @group.command("ls")
+    def ls() -> None:
+        """List the messages."""
+        from streamproc.core.messages import MESSAGES
+
+        for name in MESSAGES:
+            print(name)
+
+    @group.command("show")
+    def show(
+        name: Annotated[str, typer.Argument(help="A message, or asyncapi.")],
+        example: Annotated[bool, typer.Option(help="Print the example instead.")] = False,
+    ) -> None:
+        """Print the JSON Schema of a message."""
+        from streamproc.errors import StreamprocError
+        from streamproc.shell.schema_files import files
+
+        path = {"asyncapi": "asyncapi.json"}.get(
+            name, f"examples/{name}.v1.json" if example else f"{name}.v1.schema.json"
+        )
+        known = files()
+        if path not in known:
+            raise StreamprocError(f"no message {name!r}; `streamproc schema ls` lists them")
+        print(known[path], end="")
+
+    @group.command("write")
+    def write(directory: Annotated[Path, typer.Argument(help="Where the files go.")]) -> None:
+        """Write all schema files."""
+        from streamproc.shell.schema_files import files
+
+        for path, text in files().items():
+            (directory / path).parent.mkdir(parents=True, exist_ok=True)
+            (directory / path).write_text(text, encoding="utf-8")
+            print(directory / path)

@@ -1,0 +1,117 @@
+"""What the demo plays: its site, its events, its captures; and what of it was found.
+
+Times are seconds after the fleet's first frame, which is sent when the worker has started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import tomli_w
+
+from streamproc.config import AreaTable, BrokerTable, SiteConfig, SiteTable, WorkerTable
+from streamproc.simulate.events import GridEvent
+from streamproc.simulate.fleet import Truth
+from streamproc.simulate.scada import catalogue, resources
+
+AREA = "fleet"
+N_PMU, RATE_HZ = 40, 30
+CYCLE_S, CYCLES = 120, 60  # the script again, this often
+FIND_S = 5.0  # an alert whose onset is within this time after an event is about that event
+EARLY_S = 0.1  # onsets are whole instants; an event between two shows in the next one
+HISTORY_S, HISTORY_STEP_S, LIVE_STEP_S = 4 * 3600, 60, 2
+
+# file below tests/data -> area
+CAPTURES = {
+    "c37118_pcaps/C37.118_4in1PMU_TCP.pcap": "capture-4-pmus",
+    "pmu_capture/framecapture.PmuCapture": "capture-1-pmu",
+}
+
+
+def events() -> tuple[GridEvent, ...]:
+    """Return the script: first a generator trip, a drop-out and a line trip; later other places and an oscillation."""
+    script = [
+        GridEvent("generator_trip", 12.0, at=0.25, size=0.35),
+        GridEvent("drop_out", 24.0, duration_s=8.0, pmu=16),
+        GridEvent("line_trip", 38.0, at=0.7, size=0.35),
+    ]
+    for cycle in range(1, CYCLES):
+        start_s, shift = cycle * CYCLE_S, 0.13 * cycle % 0.8
+        script += [
+            GridEvent("line_trip", start_s + 12.0, at=0.1 + shift, size=0.35),
+            GridEvent("drop_out", start_s + 45.0, duration_s=8.0, pmu=(16 + 7 * cycle) % N_PMU),
+            GridEvent("oscillation", start_s + 75.0, at=0.9 - shift, size=0.06, duration_s=15.0, mode_hz=0.6),
+        ]
+    return tuple(script)
+
+
+def captures() -> dict[Path, str]:
+    """Return the captures of a clone of the repository with their areas; empty for an installed package."""
+    root = Path(__file__).resolve().parents[2] / "tests" / "data"
+    return {root / name: area for name, area in CAPTURES.items() if (root / name).is_file()}
+
+
+def site(bootstrap: str, areas: Iterable[str]) -> SiteConfig:
+    """Return the site file of the demo's worker."""
+    return SiteConfig(
+        site=SiteTable(name="demo"),
+        broker=BrokerTable(bootstrap=bootstrap, group="streamproc-demo", partitions=4),
+        worker=WorkerTable(http_port=0, drain_timeout_ms=2000),
+        area=(AreaTable(name=AREA), *(AreaTable(name=area) for area in areas)),
+        point=catalogue(AREA),
+        resource=resources(),
+    )
+
+
+def site_toml(config: SiteConfig) -> str:
+    """Return a site as the text of its file; what is None is left out."""
+
+    def plain(tree: Any) -> Any:  # noqa: ANN401
+        if isinstance(tree, Mapping):
+            return {key: plain(value) for key, value in tree.items() if value is not None}
+        return [plain(value) for value in tree] if isinstance(tree, list | tuple) else tree
+
+    return tomli_w.dumps(plain(msgspec.to_builtins(config)))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A true event and the first alert about it, if there was one."""
+
+    truth: Truth
+    alert: Mapping[str, Any] | None
+
+    @property
+    def onset_error_s(self) -> float:
+        """Return how long after the event the alert's onset lies, s."""
+        assert self.alert is not None
+        return float(self.alert["onset_ts_us"] / 1e6 - self.truth.start_ns / 1e9)
+
+    def line(self) -> str:
+        """Return this in words."""
+        what = f"{self.truth.kind.replace('_', ' ')} at {self.truth.source}"
+        if self.alert is None:
+            return f"{what}: no alert"
+        told_s = self.alert["ts_us"] / 1e6 - self.truth.start_ns / 1e9
+        return (
+            f"{what}: alerted as {self.alert['kind']} at {self.alert['source']}, "
+            f"onset {self.onset_error_s:+.2f} s, raised {told_s:+.2f} s after it"
+        )
+
+
+def compare(truths: Iterable[Truth], alerts: Iterable[Mapping[str, Any]], until_ns: int) -> list[Found]:
+    """Return for each event that lies before `until_ns` the first alert of its family that begins with it."""
+    raised = [alert for alert in alerts if alert["seq"] == 1 and alert["area"] == AREA]
+
+    def first(truth: Truth) -> Mapping[str, Any] | None:
+        for alert in raised:
+            late_s = alert["onset_ts_us"] / 1e6 - truth.start_ns / 1e9
+            if alert["family"] == truth.family and -EARLY_S <= late_s <= FIND_S:
+                return alert
+        return None
+
+    return [Found(truth, first(truth)) for truth in truths if truth.start_ns + 1_000_000_000 < until_ns]

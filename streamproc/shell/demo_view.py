@@ -1,0 +1,227 @@
+"""What the demo shows: a picture of the path at work, in plain words, live on a terminal or as lines without one.
+
+`Board` gathers what the demo has seen; `render` turns it into a picture. Neither reads a clock nor talks to anybody. The
+words are those of the records themselves: what stands here an operator would read as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from streamproc.core.messages import iso_time
+from streamproc.shell.scrape import Reading, quantile_s, rate_per_s
+
+SHOWN_STAGES = {
+    "broker_to_worker": "broker to worker",
+    "decode": "decode",
+    "window": "align, window",
+    "score": "score (ONNX)",
+    "decide": "decide",
+    "publish": "publish",
+    "end_to_end": "end to end",
+}
+STATE_WORDS = {"UNACK": "ALERT", "ACKED": "acknowledged", "RTNUN": "returned to normal", "NORM": "normal"}
+STATE_STYLES = {"UNACK": "bold red", "ACKED": "yellow", "RTNUN": "cyan", "NORM": "green"}
+BARS = " ▁▂▃▄▅▆▇█"
+SHOWN_ALERTS, SHOWN_ADVICE = 9, 3
+
+Message = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Board:
+    """What has been seen so far."""
+
+    broker: str = ""
+    metrics_url: str = ""
+    sources: str = ""
+    watched_series: str = ""
+    limit: float = math.nan
+    counts: Counter[str] = field(default_factory=Counter)
+    alerts: deque[Message] = field(default_factory=lambda: deque(maxlen=100))
+    open_alerts: dict[str, Message] = field(default_factory=dict)
+    advice: deque[Message] = field(default_factory=lambda: deque(maxlen=20))
+    forecast: Message | None = None
+    baseline: Reading | None = None  # from here on latencies count: the history burst lies before it
+    before: Reading | None = None
+    now: Reading | None = None
+
+    def take_alert(self, alert: Message) -> None:
+        """Note a transition of an alert."""
+        self.counts["alert transitions"] += 1
+        if alert["seq"] == 1:
+            self.counts["alerts"] += 1
+        self.alerts.append(alert)
+        if alert["state"] in {"UNACK", "ACKED"}:
+            self.open_alerts[alert["alert_id"]] = alert
+        else:
+            self.open_alerts.pop(alert["alert_id"], None)
+
+    def take_forecast(self, forecast: Message) -> bool:
+        """Note a forecast; return whether it is the one on show."""
+        self.counts["forecasts"] += 1
+        if forecast["series"] != self.watched_series:
+            return False
+        if self.forecast is None or forecast["issued_at_us"] >= self.forecast["issued_at_us"]:
+            self.forecast = forecast
+        return True
+
+    def take_advice(self, setpoint: Message) -> None:
+        """Note a recommendation."""
+        self.counts["recommendations"] += 1
+        self.advice.append(setpoint)
+
+    def take_reading(self, reading: Reading) -> None:
+        """Note a reading of the worker's metrics."""
+        self.before, self.now = self.now, reading
+
+    def frames_per_s(self) -> tuple[float, float]:
+        """Return frames per second, and PMU measurements per second (a frame may hold many PMUs)."""
+        if self.before is None or self.now is None:
+            return 0.0, 0.0
+        rates = rate_per_s(self.before, self.now, "streamproc_frames_total")
+        pmus = self.now.by_label("streamproc_pmus")
+        return sum(rates.values()), sum(rate * pmus.get(area, 1.0) for area, rate in rates.items())
+
+    def latency_ms(self, stage: str) -> tuple[float, float]:
+        """Return p50 and p99 of a stage since the baseline, ms; NaN before the first."""
+        if self.now is None:
+            return math.nan, math.nan
+        since = self.baseline or Reading()
+        return quantile_s(since, self.now, stage, 0.5) * 1e3, quantile_s(since, self.now, stage, 0.99) * 1e3
+
+    def total(self, name: str) -> int:
+        """Return a counter of the worker, summed over its labels."""
+        return 0 if self.now is None else int(self.now.total(name))
+
+
+def clock_time(ts_us: int) -> str:
+    """Return UTC time of day to the millisecond."""
+    return iso_time(ts_us * 1000)[11:23]
+
+
+def alert_line(alert: Message) -> str:
+    """Return one transition of an alert for a person."""
+    word = STATE_WORDS[alert["state"]]
+    if alert["state"] == "UNACK" and alert["seq"] > 1:
+        word = "alert grows"
+    return f"{word} P{alert['priority']} {alert['area']}: {alert['message']} (onset {clock_time(alert['onset_ts_us'])})"
+
+
+def forecast_line(forecast: Message, limit: float) -> str:
+    """Return the watched forecast for a person: now, in 15 minutes, at the end, and the limit."""
+    bands = forecast["quantiles"]
+    steps = len(bands["P50"])
+    quarter = min(steps, max(1, round(15 / forecast["interval_min"]))) - 1
+    unit = forecast["unit"]
+
+    def at(step: int) -> str:
+        minutes = (step + 1) * forecast["interval_min"]
+        return f"in {minutes} min {bands['P50'][step]:.1f} ({bands['P05'][step]:.1f} to {bands['P95'][step]:.1f})"
+
+    last = forecast.get("last_value")
+    now = "" if last is None else f"now {last:.1f}, "
+    beside = "" if math.isnan(limit) else f"; limit {limit:g} {unit}"
+    return f"forecast {forecast['series']} in {unit}: {now}{at(quarter)}, {at(steps - 1)}{beside}"
+
+
+def advice_line(setpoint: Message) -> str:
+    """Return a recommendation for a person."""
+    return f"{setpoint['action']}: {setpoint['message']}"
+
+
+def sparkline(values: list[float], low: float, high: float) -> str:
+    """Return one character per value between the two bounds."""
+    span = max(high - low, 1e-9)
+    return "".join(BARS[min(8, max(0, round((value - low) / span * 8)))] for value in values)
+
+
+def status_line(board: Board) -> str:
+    """Return rates, latency and counts in one line."""
+    frames, measurements = board.frames_per_s()
+    p50, p99 = board.latency_ms("end_to_end")
+    return (
+        f"{frames:.0f} frames/s ({measurements:.0f} PMU measurements/s), end to end p50 {_ms(p50)} p99 {_ms(p99)}, "
+        f"open alerts {len(board.open_alerts)}, forecasts {board.counts['forecasts']}, "
+        f"dead letters {board.total('streamproc_dead_letters_total')}"
+    )
+
+
+def _ms(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.1f} ms"
+
+
+def render(board: Board, elapsed_s: float, seconds: float | None) -> RenderableType:
+    """Return the whole picture for a terminal."""
+    head = Text.assemble(
+        ("streamproc demo  ", "bold"),
+        f"{elapsed_s:5.0f} s" + (f" of {seconds:.0f} s" if seconds else "  (Ctrl-C ends)"),
+        f"   broker: {board.broker}\n",
+        f"sources: {board.sources}\n",
+        f"metrics: {board.metrics_url}",
+    )
+    return Group(
+        head,
+        Panel(_numbers(board), title="the worker", title_align="left"),
+        Panel(_alerts(board), title="alerts (grid.alerts.v1)", title_align="left"),
+        Panel(_forecast(board), title="forecast (grid.forecasts.v1)", title_align="left"),
+        Panel(_advice(board), title="recommendations (grid.setpoints.v1), advice only", title_align="left"),
+    )
+
+
+def _numbers(board: Board) -> RenderableType:
+    frames, measurements = board.frames_per_s()
+    table = Table(box=None, pad_edge=False, expand=False)
+    table.add_column("stage")
+    table.add_column("p50", justify="right")
+    table.add_column("p99", justify="right")
+    for stage, words in SHOWN_STAGES.items():
+        p50, p99 = board.latency_ms(stage)
+        table.add_row(words, _ms(p50), _ms(p99), style="bold" if stage == "end_to_end" else "")
+    counts = Text(
+        f"{frames:.0f} frames/s, {measurements:.0f} PMU measurements/s\n"
+        f"{board.total('streamproc_frames_total'):,} frames, {board.total('streamproc_findings_total'):,} findings\n"
+        f"{board.counts['alerts']} alerts, {len(board.open_alerts)} open\n"
+        f"{board.counts['forecasts']:,} forecasts, {board.counts['recommendations']} recommendations\n"
+        f"{board.total('streamproc_rejected_total')} rejected, "
+        f"{board.total('streamproc_dead_letters_total')} dead letters"
+    )
+    both = Table.grid(padding=(0, 6))
+    both.add_row(table, counts)
+    return both
+
+
+def _alerts(board: Board) -> RenderableType:
+    if not board.alerts:
+        return Text(
+            "none yet: the first scripted event comes about 12 s after the worker's start", style="dim"
+        )
+    lines = [Text(alert_line(a), style=STATE_STYLES[a["state"]]) for a in list(board.alerts)[-SHOWN_ALERTS:]]
+    return Group(*lines)
+
+
+def _forecast(board: Board) -> RenderableType:
+    if board.forecast is None:
+        return Text("none yet", style="dim")
+    bands = board.forecast["quantiles"]
+    low = min(bands["P05"])
+    high = max([*bands["P95"], board.limit] if not math.isnan(board.limit) else bands["P95"])
+    rows = [forecast_line(board.forecast, board.limit)]
+    rows += [f"{name} {sparkline(list(bands[name]), low, high)}" for name in ("P95", "P50", "P05")]
+    by = f"by {board.forecast['method']}"
+    return Text("\n".join([*rows, f"issued {clock_time(board.forecast['issued_at_us'])}, {by}"]))
+
+
+def _advice(board: Board) -> RenderableType:
+    if not board.advice:
+        return Text("none yet", style="dim")
+    return Text("\n".join(advice_line(s) for s in list(board.advice)[-SHOWN_ADVICE:]))

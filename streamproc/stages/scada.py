@@ -1,0 +1,367 @@
+"""The SCADA stage: measurements of one partition in; findings about limits and forecasts out.
+
+    records ── read ── in time? ── newer? ──┬── limits ── conditions ── findings
+                 |         |          |     |
+             dead letters: why     counted  └── grids of 1, 5, 15 min ── model ── forecasts
+
+Records are taken one at a time, in their order: how they were batched cannot matter. A record that is partly
+bad is used for what is good in it, and goes to the dead-letter topic with its first reason.
+
+With a catalogue (`[[point]]`) a point that is not in it, or belongs to another area, is refused. Without one
+every point is taken: unit by the ending of its id, forecast every five minutes, no limits.
+
+The whole state is in the blob (histories are short): nothing is re-read after a restart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+
+from streamproc.config import SiteConfig
+from streamproc.core.blob import pack_tree, unpack_tree
+from streamproc.core.condition import ConditionState, advance
+from streamproc.core.forecast import (
+    GAP,
+    MODEL,
+    REASONS,
+    Forecaster,
+    Grid,
+    Issue,
+    add,
+    close,
+    coverage,
+    due,
+    skip_to,
+)
+from streamproc.core.messages import (
+    Forecast,
+    Quantiles,
+    Reason,
+    Refusal,
+    dead_letter,
+    encode,
+)
+from streamproc.core.point_limits import point_findings, watermark
+from streamproc.core.quantiles import NAMES
+from streamproc.core.scada import AreaClock, LastValues, Points, in_time, newer, read_batch
+from streamproc.errors import StateError
+from streamproc.stages.scada_area import AreaPlan, AreaState, GridPlan, fresh_area, instants, restarted
+from streamproc.values import (
+    F64,
+    I64,
+    SILENT,
+    TOPIC_FORECASTS,
+    TOPIC_SCADA,
+    Counts,
+    Output,
+    Probe,
+    Record,
+    Step,
+)
+
+BLOB_KIND = "scada/1"
+POINTS_MAX = 10_000  # of an area without a catalogue; more is a source that makes up ids
+SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ScadaState:
+    """Memory of one partition."""
+
+    areas: Mapping[str, AreaState] = field(default_factory=dict)
+
+
+class ScadaStage:
+    """values.Stage over `grid.scada.measurements.v1`."""
+
+    name = "scada"
+    inputs = (TOPIC_SCADA,)
+    broadcast: tuple[str, ...] = ()
+
+    def __init__(self, config: SiteConfig, forecaster: Forecaster | None) -> None:
+        self._forecaster = forecaster
+        self._digest = forecaster.digest if forecaster is not None else ""
+        self._reanchor_count = config.align.reanchor_count
+        # Watermarks go on until the deciding stage has closed what we cleared.
+        self._quiet_ns = (config.decide.quiet_ms + config.decide.group_window_ms) * 1_000_000 + 60 * SECOND_NS
+        self._positions = {area.name: area.position for area in config.area}
+        self._catalogued = bool(config.point)
+        needed = frozenset(r.point for r in config.resource) | {p for r in config.resource for p in r.effect}
+        areas = dict.fromkeys(p.area for p in config.point)
+        self._plans = {
+            area: AreaPlan.of(area, self._position(area), [p for p in config.point if p.area == area], needed)
+            for area in areas
+        }
+        self._grown: dict[tuple[str, ...], AreaPlan] = {}  # plans of areas without a catalogue, by their ids
+
+    def fresh(self) -> ScadaState:
+        """Return the state before any record."""
+        return ScadaState()
+
+    def learn(self, state: ScadaState, records: Sequence[Record]) -> ScadaState:
+        """Return the same state: there is nothing to learn."""
+        del records
+        return state
+
+    def step(self, state: ScadaState, records: Sequence[Record], probe: Probe = SILENT) -> Step[ScadaState]:
+        """Return the findings and forecasts of these records."""
+        counts: Counts = Counter({("records", TOPIC_SCADA): len(records)})
+        outputs: list[Output] = []
+        touched: dict[str, None] = {}
+        for record in records:
+            read = read_batch(record)
+            if isinstance(read, tuple) and self._positions and read[0] not in self._positions:
+                read = Refusal(
+                    Reason.UNKNOWN_AREA, f"area {read[0]!r:.80} is not an [[area]] of the site file"
+                )
+            if isinstance(read, Refusal):
+                _refuse(record, (read,), counts, outputs)
+                continue
+            area, points, refusals = read
+            track, made, more = self._take(state.areas.get(area), area, points, counts, probe)
+            outputs += made
+            _refuse(record, refusals + more, counts, outputs)
+            if track is not None:
+                state = replace(state, areas={**state.areas, area: track})
+                touched[area] = None
+        return Step(state, tuple(outputs), counts, gauges=_gauges(state, touched))
+
+    def _take(
+        self, track: AreaState | None, area: str, points: Points, counts: Counts, probe: Probe
+    ) -> tuple[AreaState | None, list[Output], tuple[Refusal, ...]]:
+        """Return the area after one record, what follows, and what was refused."""
+        known, unknown = self._known(track, area, points)
+        clock = track.clock if track is not None else AreaClock()
+        clock, taken, out_of_time, moved = in_time(clock, known, self._reanchor_count)
+        refusals = unknown + out_of_time
+        if not taken.ids:
+            return (replace(track, clock=clock) if track is not None else None), [], refusals
+        track, plan = self._room(track, area, taken.ids)
+        track = restarted(track) if moved and clock.ns < track.clock.ns else track
+        track = replace(track, clock=clock)
+        column = np.array([plan.place[name] for name in taken.ids], dtype=np.int64)
+        last, fresh = newer(track.last, taken, column)
+        counts["duplicates", area] += int((~fresh).sum())
+        taken, column, track = taken.take(fresh), column[fresh], replace(track, last=last)
+        outputs: list[Output] = []
+        if taken.ids:
+            track, outputs = self._judge(track, plan, taken, column)
+            counts["findings", area] += len(outputs)
+            probe.lap("scada")
+            track, issued = self._forecast(track, plan, taken, column, counts)
+            outputs += issued
+            probe.lap("forecast")
+        return track, outputs, refusals
+
+    def _known(
+        self, track: AreaState | None, area: str, points: Points
+    ) -> tuple[Points, tuple[Refusal, ...]]:
+        if self._catalogued:
+            plan = self._plans.get(area)
+            place: Mapping[str, int] = plan.place if plan is not None else {}
+            keep = np.array([name in place for name in points.ids], dtype=np.bool_)
+            rule = f"is not a [[point]] of area {area!r:.80}"
+        else:
+            old = set(track.ids) if track is not None else set()
+            room = POINTS_MAX - len(old)
+            new = {name: i for i, name in enumerate(dict.fromkeys(n for n in points.ids if n not in old))}
+            keep = np.array([new.get(name, -1) < room for name in points.ids], dtype=np.bool_)
+            rule = f"an area without a catalogue holds at most {POINTS_MAX} points"
+        refused = [points.ids[i] for i in np.flatnonzero(~keep).tolist()]
+        return points.take(keep), tuple(
+            Refusal(Reason.UNKNOWN_POINT, f"{name!r:.80}: {rule}") for name in refused
+        )
+
+    def _position(self, area: str) -> str:
+        return self._positions.get(area, "main")
+
+    def _plan(self, area: str, ids: tuple[str, ...]) -> AreaPlan:
+        if self._catalogued:
+            return self._plans[area]
+        key = (area, *ids)
+        if key not in self._grown:
+            self._grown.clear()  # one entry per area would do; areas without a catalogue are few
+            self._grown[key] = AreaPlan.plain(area, self._position(area), ids)
+        return self._grown[key]
+
+    def _room(self, track: AreaState | None, area: str, ids: tuple[str, ...]) -> tuple[AreaState, AreaPlan]:
+        """Return the area with a column for each of these points, and its plan."""
+        if self._catalogued:
+            plan = self._plans[area]
+            return track or fresh_area(plan), plan
+        old = track.ids if track is not None else ()
+        every = tuple(dict.fromkeys((*old, *ids)))
+        plan = self._plan(area, every)
+        if track is None:
+            return fresh_area(plan), plan
+        if len(every) > len(old):
+            grids = tuple(grid.widened(len(every)) for grid in track.grids)
+            track = replace(track, ids=every, last=track.last.widened(len(every)), grids=grids)
+        return track, plan
+
+    def _judge(
+        self, track: AreaState, plan: AreaPlan, taken: Points, column: I64
+    ) -> tuple[AreaState, list[Output]]:
+        """Hold the values against their limits, instant by instant."""
+        if plan.limits is None:
+            return track, []
+        outputs: list[Output] = []
+        for t_ns, value, flags in instants(taken, column, len(plan.names.ids)):
+            conditions, edges = advance(track.conditions, plan.limits.rules, t_ns, plan.limits.scores(value))
+            outputs += point_findings(plan.names, plan.limits, edges, t_ns, flags)
+            edge_ns = max(track.edge_ns, int(t_ns[edges.tick].max(initial=0)))
+            track = replace(track, conditions=conditions, edge_ns=edge_ns)
+        now_ns = track.clock.ns
+        wanted = track.conditions.busy or (track.edge_ns > 0 and now_ns - track.edge_ns <= self._quiet_ns)
+        if wanted and now_ns // SECOND_NS > track.second:
+            track = replace(track, second=now_ns // SECOND_NS)
+            outputs.append(watermark(plan.names, now_ns))
+        return track, outputs
+
+    def _forecast(
+        self, track: AreaState, plan: AreaPlan, taken: Points, column: I64, counts: Counts
+    ) -> tuple[AreaState, list[Output]]:
+        """Sum the values into their intervals, close what is due, and tell what follows."""
+        outputs: list[Output] = []
+        grids: list[Grid] = []
+        good = np.where(taken.flags == 0, taken.value, np.nan)
+        for grid, of in zip(track.grids, plan.grids, strict=True):
+            series_of = np.full(len(plan.names.ids), -1, dtype=np.int64)
+            series_of[of.columns] = np.arange(of.columns.size)
+            series = series_of[column]
+            mine = series >= 0
+            issues: list[Issue] = []
+            if mine.any():
+                number = taken.t_ns[mine] // grid.length_ns
+                grid, issues, late = self._fill(grid, series[mine], number, good[mine])  # noqa: PLW2901
+                counts["late", plan.names.area] += late
+            while due(grid, track.clock.ns, of.wait_ns):
+                grid, issue = close(grid, self._forecaster)  # noqa: PLW2901
+                issues.append(issue)
+            for issue in issues:
+                outputs += self._tell(track, plan, of, issue, counts)
+            grids.append(grid)
+        return replace(track, grids=tuple(grids)), outputs
+
+    def _fill(self, grid: Grid, series: I64, number: I64, value: F64) -> tuple[Grid, list[Issue], int]:
+        """Return the grid with the values summed; intervals that they leave behind are closed on the way."""
+        issues: list[Issue] = []
+        late = 0
+        for at in np.unique(number).tolist():
+            if grid.start >= 0 and at > grid.start + 1 + grid.history.shape[1]:
+                grid = skip_to(grid, at)
+            while grid.start >= 0 and at > grid.start + 1:
+                grid, issue = close(grid, self._forecaster)
+                issues.append(issue)
+            here = number == at
+            grid, missed = add(grid, series[here], number[here], value[here])
+            late += missed
+        return grid, issues, late
+
+    def _tell(
+        self, track: AreaState, plan: AreaPlan, of: GridPlan, issue: Issue, counts: Counts
+    ) -> Iterator[Output]:
+        names = plan.names
+        valid_us = tuple(t_ns // 1000 for t_ns in issue.valid_ns())
+        available_us = max(track.clock.ns, issue.issued_ns) // 1000
+        for row, series in enumerate(issue.series.tolist()):
+            column = int(of.columns[series])
+            reason = int(issue.reason[row])
+            bands = issue.quantiles[row].tolist()
+            share = float(issue.coverage[row])
+            value_ns = int(track.last.value_ns[column])
+            forecast = Forecast(
+                series=names.ids[column],
+                area=names.area,
+                unit=names.units[column],
+                issued_at_us=issue.issued_ns // 1000,
+                available_at_us=available_us,
+                interval_min=cast(Any, issue.interval_min),
+                valid_ts_us=valid_us,
+                quantiles=Quantiles(**{n: tuple(b) for n, b in zip(NAMES, bands, strict=True)}),
+                method="model" if reason == MODEL else "persistence",
+                reason=REASONS[reason],
+                model_digest=self._digest if reason == MODEL else "",
+                quality="SUSPECT" if reason == GAP else "GOOD",
+                last_value=float(track.last.value[column]) if value_ns else None,
+                last_ts_us=value_ns // 1000 if value_ns else None,
+                coverage_90=round(share, 4) if np.isfinite(share) else None,
+            )
+            counts["forecasts", names.area] += 1
+            if reason != MODEL:
+                counts["forecast_fallbacks", REASONS[reason]] += 1
+            yield Output(TOPIC_FORECASTS, forecast.series.encode(), encode(forecast), available_us // 1000)
+
+    def warm(self, state: ScadaState, records: Sequence[Record]) -> ScadaState:
+        """Return the same state: it is whole in its blob."""
+        del records
+        return state
+
+    def pack(self, state: ScadaState) -> bytes:
+        """Return the whole state."""
+        return pack_tree(BLOB_KIND, {"areas": dict(state.areas)})
+
+    def unpack(self, blob: bytes) -> ScadaState:
+        """Return the state of `pack`; an area whose catalogue has changed begins anew."""
+        tree = unpack_tree(BLOB_KIND, blob)
+        areas: dict[str, AreaState] = {}
+        try:
+            for area, item in tree["areas"].items():
+                if self._catalogued and area not in self._plans:
+                    continue
+                track = AreaState(
+                    ids=tuple(item["ids"]),
+                    clock=AreaClock(**item["clock"]),
+                    last=LastValues(**item["last"]),
+                    conditions=ConditionState(**item["conditions"]),
+                    grids=tuple(Grid(**grid) for grid in item["grids"]),
+                    edge_ns=item["edge_ns"],
+                    second=item["second"],
+                )
+                areas[area] = self._fitted(area, track)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise StateError(f"the state blob of {self.name} does not fit: {error}") from error
+        return ScadaState(areas)
+
+    def _fitted(self, area: str, track: AreaState) -> AreaState:
+        """Return the area as the catalogue of today wants it: as it is, or without its past."""
+        plan = self._plan(area, track.ids)
+        fresh = fresh_area(plan)
+        same = track.ids == fresh.ids and [(g.interval_min, g.total.shape) for g in track.grids] == [
+            (g.interval_min, g.total.shape) for g in fresh.grids
+        ]
+        return track if same else replace(fresh, clock=track.clock)
+
+    def resume_offset(self, state: ScadaState, topic: str, next_offset: int) -> int:
+        """Return `next_offset`: nothing is re-read."""
+        del state, topic
+        return next_offset
+
+
+def _refuse(record: Record, refusals: Sequence[Refusal], counts: Counts, outputs: list[Output]) -> None:
+    for refusal in refusals:
+        counts["rejected", str(refusal.reason)] += 1
+    if refusals:
+        first = refusals[0]
+        more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
+        counts["dead_letters", str(first.reason)] += 1
+        outputs.append(dead_letter(record, first.reason, first.detail + more))
+
+
+def _gauges(state: ScadaState, touched: Mapping[str, None]) -> dict[tuple[str, str], float]:
+    gauges: dict[tuple[str, str], float] = {}
+    for area in touched:
+        track = state.areas[area]
+        gauges["event_time_s", area] = track.clock.ns / 1e9
+        every = (
+            np.concatenate([grid.inside.reshape(-1) for grid in track.grids]) if track.grids else np.zeros(0)
+        )
+        share = float(coverage(every.astype(np.int64)))
+        if np.isfinite(share):
+            gauges["forecast_coverage_ratio", area] = share
+    return gauges

@@ -1,0 +1,132 @@
+"""What the SCADA stage knows about one area: what the catalogue says, and what was measured.
+
+An area without a catalogue has a plan, too: every point as it appears, unit by the ending of its id, five
+minutes, no limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from streamproc.config import PointTable
+from streamproc.core.condition import ConditionState
+from streamproc.core.forecast import Grid
+from streamproc.core.point_limits import Limits, Names
+from streamproc.core.quantiles import HISTORY_ROWS
+from streamproc.core.scada import AreaClock, LastValues, Points, unit_of
+from streamproc.values import F64, I64, U32
+
+PLAIN_INTERVAL_MIN = 5  # grid of points without a catalogue
+PLAIN_SCAN_MS = 10_000  # how often they are expected
+WAIT_SCANS = 1.5  # an interval waits this many scans for the slowest point
+CELLS_MAX = 1_000_000  # of one block of limit scores, for records that hold a long history
+SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class GridPlan:
+    """Which points (columns of the area) are forecast on one grid, and how long it waits for them."""
+
+    interval_min: int
+    columns: I64  # (n_series,)
+    wait_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class AreaPlan:
+    """What the catalogue says about an area."""
+
+    names: Names
+    place: Mapping[str, int]  # id -> column
+    grids: tuple[GridPlan, ...]
+    limits: Limits | None
+
+    @classmethod
+    def of(cls, area: str, position: str, points: Sequence[PointTable], needed: frozenset[str]) -> AreaPlan:
+        """Return the plan of a catalogue; points that advice needs are forecast in any case."""
+        names = Names(
+            area,
+            position,
+            tuple(p.id for p in points),
+            tuple(p.kind for p in points),
+            tuple(p.unit for p in points),
+        )
+        grids = []
+        for interval_min in HISTORY_ROWS:
+            chosen = [
+                i
+                for i, p in enumerate(points)
+                if p.interval_min == interval_min and (p.forecast or p.id in needed)
+            ]
+            if chosen:
+                scan_ns = max(points[i].scan_ms for i in chosen) * 1_000_000
+                wait_ns = min(int(WAIT_SCANS * scan_ns), interval_min * 60 * SECOND_NS)
+                grids.append(GridPlan(interval_min, np.array(chosen, dtype=np.int64), wait_ns))
+        limits = Limits.of(points)
+        return cls(
+            names, {p.id: i for i, p in enumerate(points)}, tuple(grids), limits if limits.any else None
+        )
+
+    @classmethod
+    def plain(cls, area: str, position: str, ids: tuple[str, ...]) -> AreaPlan:
+        """Return the plan of an area without a catalogue."""
+        names = Names(area, position, ids, ("",) * len(ids), tuple(map(unit_of, ids)))
+        grid = GridPlan(PLAIN_INTERVAL_MIN, np.arange(len(ids)), int(WAIT_SCANS * PLAIN_SCAN_MS * 1_000_000))
+        return cls(names, {name: i for i, name in enumerate(ids)}, (grid,), None)
+
+
+@dataclass(frozen=True, slots=True)
+class AreaState:
+    """Memory of one area. `edge_ns`: last edge of a condition; `second`: that of the last watermark."""
+
+    ids: tuple[str, ...]
+    clock: AreaClock
+    last: LastValues
+    conditions: ConditionState
+    grids: tuple[Grid, ...]
+    edge_ns: int = 0
+    second: int = 0
+
+
+def fresh_area(plan: AreaPlan) -> AreaState:
+    """Return the area before any value."""
+    n_point = len(plan.names.ids)
+    return AreaState(
+        ids=plan.names.ids,
+        clock=AreaClock(),
+        last=LastValues.fresh(n_point),
+        conditions=ConditionState.fresh(2, n_point if plan.limits is not None else 0),
+        grids=tuple(Grid.fresh(grid.interval_min, grid.columns.size) for grid in plan.grids),
+    )
+
+
+def restarted(track: AreaState) -> AreaState:
+    """Return the area whose time goes back: nothing is known but what is active."""
+    n_point = track.last.t_ns.size
+    old = track.conditions
+    zero = np.zeros_like(old.below_ns)
+    conditions = replace(old, onset_ns=np.where(old.active, old.onset_ns, 0), below_ns=zero, said_ns=zero)
+    grids = tuple(
+        replace(Grid.fresh(grid.interval_min, grid.total.shape[0]), inside=grid.inside)
+        for grid in track.grids
+    )
+    return replace(
+        track, last=LastValues.fresh(n_point), conditions=conditions, grids=grids, edge_ns=0, second=0
+    )
+
+
+def instants(taken: Points, column: I64, n_point: int) -> Iterator[tuple[I64, F64, U32]]:
+    """Yield (t_ns (n_tick,), values (n_tick, n_point), flags) in blocks; NaN where there is no value."""
+    t_ns, tick = np.unique(taken.t_ns, return_inverse=True)
+    block = max(1, CELLS_MAX // max(n_point, 1))
+    for start in range(0, t_ns.size, block):
+        here = (tick >= start) & (tick < start + block)
+        n_tick = min(block, t_ns.size - start)
+        value = np.full((n_tick, n_point), np.nan)
+        flags = np.zeros((n_tick, n_point), dtype=np.uint32)
+        value[tick[here] - start, column[here]] = taken.value[here]
+        flags[tick[here] - start, column[here]] = taken.flags[here]
+        yield t_ns[start : start + n_tick], value, flags
