@@ -4,14 +4,15 @@
     measurements ── scada ── findings ──┘ └─ forecasts ─────┴── advise ── setpoints
     operator ─────────────────────────────┘ (decide)
 
-Four stages, each a pure machine over records (`streamproc.values.Stage`): what one puts out is what the next takes in.
-Live, a topic lies between them, so that scoring scales out by area while deciding sees the whole picture; here they are
-called in turn, on records in memory, with nothing in between. `streamproc score` is this file over a recording, and the
-bytes it prints are those that would stand in `grid.alerts.v1`.
+Four stages, each a pure machine over records (`streamproc.values.Stage`): what one puts out is what the next
+takes in. Live, a topic lies between them, so that scoring scales out by area while deciding sees the whole
+picture; here they are called in turn, on records in memory, with nothing in between. `streamproc score` is
+this file over a recording, and the bytes it prints are those that would stand in `grid.alerts.v1`.
 
-Where to look next, in the order of the path: `core/c37118` (bytes to arrays), `core/align` (a PDC's time alignment),
-`core/features` and `core/window` (what models see), `detectors/` (what they look for), `core/condition` (delays and
-deadbands), `core/decide` (one disturbance, one alert), `core/alarm` (ISA-18.2 states), `core/forecast`, `core/advise`.
+Where to look next, in the order of the path: `core/c37118` (bytes to arrays), `core/align` (a PDC's time
+alignment), `core/features` and `core/window` (what models see), `detectors/` (what they look for),
+`core/condition` (delays and deadbands), `core/decide` (one disturbance, one alert), `core/alarm` (ISA-18.2
+states), `core/forecast`, `core/advise`.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ class Place:
 
 
 class Path:
-    """The stages in a row, with what they remember. Feed it records; take the outputs of all stages, in order."""
+    """The stages in a row, with what they remember. Feed it records; take the outputs of all stages, in
+    order.
+    """
 
     def __init__(self, config: SiteConfig, models: Any, forecaster: Any, solve: Any) -> None:  # noqa: ANN401
         self.counts: Counts = Counter()
@@ -72,10 +75,10 @@ class Path:
         self._offsets: Counter[str] = Counter()
 
     def feed(self, records: Iterable[Record]) -> Iterator[Output]:
-        """Yield everything that follows from these records: findings, dead letters, alerts, forecasts, setpoints.
+        """Yield all that follows from these records: findings, dead letters, alerts, forecasts, setpoints.
 
-        Frames go through together; every other record goes the whole path alone, so that what meets in a later stage
-        meets in the same order, however the records were split into batches.
+        Frames go through together; every other record goes the whole path alone, so that what meets in a
+        later stage meets in the same order, however the records were split into batches.
         """
         for is_frames, group in groupby(records, lambda record: record.topic == TOPIC_FRAMES):
             for records_together in [list(group)] if is_frames else ([record] for record in group):

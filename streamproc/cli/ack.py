@@ -1,7 +1,7 @@
 """`streamproc ack ALERT_ID`: tell the service that an operator has seen an alert.
 
-It sends one record to `grid.operator.v1`; the decide stage answers with the next transition of the alert (ACKED, or NORM
-when the alert had already returned to normal).
+It sends one record to `grid.operator.v1`; the decide stage answers with the next transition of the alert
+(ACKED, or NORM when the alert had already returned to normal).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""`streamproc bench`: measure this machine. `decode`: bytes to arrays. `seam`: the worker against the bare Kafka client."""
+"""`streamproc bench`: measure this machine.
+
+`decode`: bytes to arrays. `seam`: the worker against the bare Kafka client.
+"""
 
 from __future__ import annotations
 

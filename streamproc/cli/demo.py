@@ -87,7 +87,7 @@ class Picture:
         self._live.stop()
 
     def say(self, line: str) -> None:
-        """Print a line while there is no picture; what happens later is in the picture. The summary stays below it."""
+        """Print a line while there is no picture; what comes later is in it. The summary stays below."""
         if line.startswith("summary:"):
             self._live.stop()
             self._ended = True

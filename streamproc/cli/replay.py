@@ -12,7 +12,7 @@ import typer
 from streamproc.cli.score import only_area, progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from streamproc.config import SiteConfig
     from streamproc.values import Record
@@ -67,14 +67,14 @@ def replay(
     note(f"{count} records sent to {site.broker.bootstrap}")
 
 
-async def _play(  # type: ignore[no-untyped-def]
+async def _play(
     site: SiteConfig,
-    read,
+    read: Callable[[], Iterator[Record]],
     factor: float | None,
     *,
     loop: bool,
     now: bool,
-    quiet: bool,  # noqa: ANN001
+    quiet: bool,
 ) -> int:
     from streamproc.core.messages import iso_time
     from streamproc.shell.replay import replay as play

@@ -1,7 +1,8 @@
 """`streamproc score`: the alerts of a recording, without a broker.
 
-Standard output is NDJSON and nothing else: exactly the values that would stand in `grid.alerts.v1`, in their order. What
-there is to say beside it (progress on a terminal, columns left out, a count at the end) goes to standard error.
+Standard output is NDJSON and nothing else: exactly the values that would stand in `grid.alerts.v1`, in their
+order. What there is to say beside it (progress on a terminal, columns left out, a count at the end) goes to
+standard error.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     streamproc simulate pmu --to 127.0.0.1:9092 --area north
     streamproc simulate scada --hours 4 --out points.ndjson
 
-A file begins at `--start` (a fixed time by default: the same options give the same bytes); what goes to Kafka begins now
-and goes on in real time. The truth about the events is printed as NDJSON, to standard error when the data go to standard
-output.
+A file begins at `--start` (a fixed time by default: the same options give the same bytes); what goes to Kafka
+begins now and goes on in real time. The truth about the events is printed as NDJSON, to standard error when
+the data go to standard output.
 """
 
 from __future__ import annotations

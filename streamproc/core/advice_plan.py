@@ -1,21 +1,23 @@
 """What to move, and how far: limits that will be crossed become a small linear program, and its answer is checked.
 
-A group is a set of resources with all the limited points that they move (a connected part of the site's `effect` tables):
-one program, so that no resource is promised twice.
+A group is a set of resources with all the limited points that they move (a connected part of the site's
+`effect` tables): one program, so that no resource is promised twice.
 
-    x[r] >= 0 up, y[r] >= 0 down      move d = x - y of each resource from its base, within bounds and ramp * time
-    minimise   cost * (x + y) + PENALTY * slack
-    subject to worst[p] + sum_r effect[r, p] * d[r] <= limit_high[p] + slack      for every limited point, both sides
+    x[r] >= 0 up, y[r] >= 0 down      move d = x - y of each resource from its base, within bounds and ramp *
+    time minimise   cost * (x + y) + PENALTY * slack subject to worst[p] + sum_r effect[r, p] * d[r] <=
+    limit_high[p] + slack      for every limited point, both sides
 
-`worst` is the largest value of the chosen quantile within the horizon (the smallest of its mirror for lower limits), or
-the present value if that is over. A resource is only used when its present value is fresh and when every limited point
-that it moves has a fresh forecast of good quality: what cannot be foreseen must not be touched.
+`worst` is the largest value of the chosen quantile within the horizon (the smallest of its mirror for lower
+limits), or the present value if that is over. A resource is only used when its present value is fresh and
+when every limited point that it moves has a fresh forecast of good quality: what cannot be foreseen must not
+be touched.
 
-The base of a resource is its present value without what it has already done of an advice in force. So an advice that is
-followed goes on being the same advice, instead of withdrawing itself because it works.
+The base of a resource is its present value without what it has already done of an advice in force. So an
+advice that is followed goes on being the same advice, instead of withdrawing itself because it works.
 
-`guard` does not believe the solver: it re-computes bounds, ramps and effects from the group alone and refuses anything
-that is not finite, outside, too fast, or that does not help. The solver is given (`Solve`); the core has none.
+`guard` does not believe the solver: it re-computes bounds, ramps and effects from the group alone and refuses
+anything that is not finite, outside, too fast, or that does not help. The solver is given (`Solve`); the core
+has none.
 """
 
 from __future__ import annotations

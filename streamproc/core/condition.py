@@ -74,7 +74,6 @@ class ConditionState:
 
     def take(self, rules: I64, sources: I64) -> ConditionState:
         """Return the state for another set of rules and sources; an index of -1 is a new one."""
-
         old = (rules >= 0)[:, None] & (sources >= 0)[None, :]
         kept: dict[str, Any] = {}
         for name in FIELDS:
@@ -107,7 +106,7 @@ def advance(
 
     `t_ns` is (n_tick,), increasing; `scores` is (n_tick, n_rule, n_source) in per unit of the limit, NaN = unknown.
     """
-    hot: Bool = np.asarray((scores >= 1.0).any(axis=2).any(axis=1))
+    hot: Bool = np.asarray((scores >= 1.0).any(axis=(1, 2)))
     found: list[Edges] = []
     tick = 0
     while tick < t_ns.size:
@@ -172,10 +171,15 @@ def _edges(
     return [Edges(ticks, rule, code.astype(np.uint8), source, onset_ns[rule, source], said)]
 
 
+def no_edges() -> Edges:
+    """Return nothing."""
+    none = np.zeros(0, dtype=np.int64)
+    return Edges(none, none, none.astype(np.uint8), none, none, none.astype(np.float64))
+
+
 def _joined(found: list[Edges]) -> Edges:
     if not found:
-        none = np.zeros(0, dtype=np.int64)
-        return Edges(none, none, none.astype(np.uint8), none, none, none.astype(np.float64))
+        return no_edges()
     names = ("tick", "rule", "kind", "source", "onset_ns", "score")
     return Edges(*(np.concatenate([getattr(e, name) for e in found]) for name in names))
 

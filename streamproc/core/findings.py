@@ -15,7 +15,7 @@ from streamproc.core.area import Scored
 from streamproc.core.condition import CLEAR, RAISE, UPDATE
 from streamproc.core.detector import Rule
 from streamproc.core.messages import Finding, encode
-from streamproc.values import TOPIC_FINDINGS, I64, Output
+from streamproc.values import I64, TOPIC_FINDINGS, Output
 
 KINDS: dict[int, Literal["raise", "update", "clear"]] = {RAISE: "raise", UPDATE: "update", CLEAR: "clear"}
 

@@ -27,7 +27,6 @@ from typing import Any
 
 import faust
 import numpy as np
-from faust.types import TP
 
 from streamproc.config import SiteConfig
 from streamproc.errors import ShellError, StreamprocError
@@ -133,7 +132,7 @@ class Worker:
         ]
 
     async def drain(self) -> bool:
-        """Finish what is in hand, save, commit and leave; False if that took longer than `drain_timeout_ms`."""
+        """Finish what is in hand, save, commit and leave; False if `drain_timeout_ms` was not enough."""
         self.draining = True
         try:
             async with asyncio.timeout(self.config.worker.drain_timeout_ms / 1000):

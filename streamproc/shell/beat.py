@@ -1,8 +1,8 @@
 """The worker's pulse, each second: how far it is, whether it moves, whether Faust still lives.
 
 One health record per stage and partition goes to `grid.health.v1` (key: worker/stage/partition), so that a
-watcher elsewhere can say when silence falls. A health record that cannot be sent is no failure by itself: what
-matters is whether outputs can be, and that is the hosts' judgement.
+watcher elsewhere can say when silence falls. A health record that cannot be sent is no failure by itself:
+what matters is whether outputs can be, and that is the hosts' judgement.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from faust.types import TP
 from streamproc.core.messages import Health, encode
 from streamproc.errors import ShellError
 from streamproc.shell.ledger import Tp
-from streamproc.shell.watch import Standing, StallWatch
+from streamproc.shell.watch import StallWatch, Standing
 from streamproc.values import TOPIC_HEALTH, Output
 
 if TYPE_CHECKING:

@@ -1,11 +1,12 @@
 """Captures of C37.118 as records: each frame of data or configuration is one record, in the order of capture.
 
-What a capture holds beside them (commands, headers, other traffic) is left out; bytes that are no good frame are passed
-on, so that they are refused, counted and reported as they would be live. The first configuration of each stream comes
-before everything else: live it would be known from its compacted topic, also when a capture begins in mid-stream.
+What a capture holds beside them (commands, headers, other traffic) is left out; bytes that are no good frame
+are passed on, so that they are refused, counted and reported as they would be live. The first configuration
+of each stream comes before everything else: live it would be known from its compacted topic, also when a
+capture begins in mid-stream.
 
-Two streams with the same IDCODE and different configurations cannot share an area: the second gets an area of its own,
-AREA.2, and so on.
+Two streams with the same IDCODE and different configurations cannot share an area: the second gets an area of
+its own, AREA.2, and so on.
 
 A capture with data frames only, as a `.PmuCapture` of GSF is, gets the configuration that lies beside it
 (`streamproc.shell.gsf_capture`).

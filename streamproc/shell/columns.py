@@ -2,14 +2,15 @@
 
 A column is NAME_QUANTITY_UNIT, or QUANTITY_UNIT when there is one device only; case does not matter:
 
-    time          time_s time_ms time_us time_ns (also t_s, ts_us, ...), or timestamp, time, datetime, utc: ISO 8601 text
+    time          time_s time_ms time_us time_ns (also t_s, ts_us, ...), timestamp, time, datetime, utc: ISO 8601
     PMU           NAME_freq_hz  NAME_freq_dev_hz  NAME_freq_dev_mhz  NAME_rocof_hz_s
                   NAME_voltage_pu  NAME_voltage_v  NAME_voltage_kv  NAME_angle_rad  NAME_angle_deg
-    SCADA point   NAME_mw _mvar _kv _a _hz _degc _w_m2 _m_s _pu; the point's id is the whole name of the column
+    SCADA point   NAME_mw _mvar _kv _a _hz _degc _w_m2 _m_s _pu; its id is the whole name of the column
 
-At less than one row per second every column is a SCADA point: no PMU is that slow. A column whose name stands in the
-site's catalogue is that point in any case. What fits nowhere is left out and named in `Columns.ignored`; a unit is never
-guessed, but for plain numbers under `timestamp` or `time`, which are taken as s, ms, us or ns since 1970 by their size.
+At less than one row per second every column is a SCADA point: no PMU is that slow. A column whose name stands
+in the site's catalogue is that point in any case. What fits nowhere is left out and named in
+`Columns.ignored`; a unit is never guessed, but for plain numbers under `timestamp` or `time`, which are taken
+as s, ms, us or ns since 1970 by their size.
 """
 
 from __future__ import annotations

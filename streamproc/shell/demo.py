@@ -1,13 +1,14 @@
 """The demo: the whole path on one machine, with real captures and a simulated grid whose truth is known.
 
-    captures, fleet, points ── Sender ── broker ── worker (its own process, as in production) ── broker ── Reader ── Board
+    captures, fleet, points ── Sender ── broker ── worker (own process) ── broker ── Reader ── Board
 
-The broker is the in-memory development broker in this process, or a real Apache Kafka of its own. The worker is
-`streamproc run` with a site file that lies beside its log in the demo's directory; nothing in it knows of the demo. What
-is shown was read back from the output topics and from the worker's own `/metrics`.
+The broker is the in-memory development broker in this process, or a real Apache Kafka of its own. The worker
+is `streamproc run` with a site file that lies beside its log in the demo's directory; nothing in it knows of
+the demo. What is shown was read back from the output topics and from the worker's own `/metrics`.
 
-It ends on Ctrl-C, or by itself after `seconds`; then it is an error if no alert of a true event, no forecast or no
-recommendation was seen. Everything it starts it ends by its own process id, at once: what is in the broker is thrown away.
+It ends on Ctrl-C, or by itself after `seconds`; then it is an error if no alert of a true event, no forecast
+or no recommendation was seen. Everything it starts it ends by its own process id, at once: what is in the
+broker is thrown away.
 """
 
 from __future__ import annotations
@@ -79,21 +80,25 @@ def run_demo(options: DemoOptions, screen: Screen) -> int:
     directory = DIRECTORY.absolute()
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    broker: MemoryBroker | KafkaBroker
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, directory / "kafka", ignore_errors=True)
+        name, bootstrap = _start_broker(options, screen, directory, stack)
+        return asyncio.run(Demo(options, screen, directory, bootstrap, name).run())
+
+
+def _start_broker(
+    options: DemoOptions, screen: Screen, directory: Path, stack: contextlib.ExitStack
+) -> tuple[str, str]:
+    """Return name and address of a broker that ends with the stack, at once: what is in it is thrown away."""
     if options.broker == "kafka":
         # Started here, in the main thread: the kernel ends it with the thread that started it.
-        broker = KafkaBroker(directory / "kafka", cache_dir=options.cache_dir, say=screen.say)
-        name = f"Apache Kafka {KAFKA_VERSION}"
-        end: Callable[[], None] = broker.kill
-    else:
-        broker = MemoryBroker()
-        name, end = MEMORY_NAME, broker.stop
-    try:
-        broker.start()
-        return asyncio.run(Demo(options, screen, directory, broker.bootstrap, name).run())
-    finally:
-        end()
-        shutil.rmtree(directory / "kafka", ignore_errors=True)
+        kafka = KafkaBroker(directory / "kafka", cache_dir=options.cache_dir, say=screen.say)
+        stack.callback(kafka.kill)
+        return f"Apache Kafka {KAFKA_VERSION}", kafka.start().bootstrap
+    # It knows no CreateTopics: a topic appears when somebody asks for it.
+    memory = MemoryBroker().start(topic.name for topic in wanted_topics(SiteConfig()))
+    stack.callback(memory.stop)
+    return MEMORY_NAME, memory.bootstrap
 
 
 class Demo:
@@ -140,26 +145,13 @@ class Demo:
         self.screen.say(f"broker: {self.board.broker}")
         self.screen.say(f"sources: {self.board.sources}")
         try:
-            await self._make_topics()
+            if self.options.broker == "kafka":
+                await apply(self.site)
             async with Sender(self.site) as sender:
                 await self._until_end(sender)
         finally:
             await self.worker.end()
         return self._summary()
-
-    async def _make_topics(self) -> None:
-        if self.options.broker == "kafka":
-            await apply(self.site)
-            return
-        # The in-memory broker knows no CreateTopics: a topic appears when somebody asks for it.
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.site.broker.bootstrap)
-        await consumer.start()
-        try:
-            for topic in wanted_topics(self.site):
-                consumer.subscribe([topic.name])
-                await consumer._client.add_topic(topic.name)  # noqa: SLF001
-        finally:
-            await consumer.stop()
 
     async def _until_end(self, sender: Sender) -> None:
         points = ScadaPoints(script.AREA, seed=1, pivot_ns=SYSTEM.wall_ns())
@@ -319,6 +311,3 @@ class Demo:
 def _scada_record(points: ScadaPoints, t_ns: int) -> Record:
     batch = points.batch(t_ns)
     return Record(TOPIC_SCADA, 0, 0, t_ns // 1_000_000, points.area.encode(), encode(batch))
-
-
-__all__ = ["Demo", "DemoOptions", "Screen", "SiteConfig", "run_demo"]

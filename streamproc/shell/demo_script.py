@@ -5,6 +5,7 @@ Times are seconds after the fleet's first frame, which is sent when the worker h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ CAPTURES = {
 
 
 def events() -> tuple[GridEvent, ...]:
-    """Return the script: first a generator trip, a drop-out and a line trip; later other places and an oscillation."""
+    """Return the script: a generator trip, a drop-out, a line trip; later other places and an oscillation."""
     script = [
         GridEvent("generator_trip", 12.0, at=0.25, size=0.35),
         GridEvent("drop_out", 24.0, duration_s=8.0, pmu=16),
@@ -87,9 +88,8 @@ class Found:
 
     @property
     def onset_error_s(self) -> float:
-        """Return how long after the event the alert's onset lies, s."""
-        assert self.alert is not None
-        return float(self.alert["onset_ts_us"] / 1e6 - self.truth.start_ns / 1e9)
+        """Return how long after the event the alert's onset lies, s; NaN without an alert."""
+        return math.nan if self.alert is None else self.alert["onset_ts_us"] / 1e6 - self.truth.start_ns / 1e9
 
     def line(self) -> str:
         """Return this in words."""

@@ -1,7 +1,8 @@
-"""What the demo shows: a picture of the path at work, in plain words, live on a terminal or as lines without one.
+"""What the demo shows: a picture of the path at work, in plain words, live on a terminal or as lines without
+one.
 
-`Board` gathers what the demo has seen; `render` turns it into a picture. Neither reads a clock nor talks to anybody. The
-words are those of the records themselves: what stands here an operator would read as well.
+`Board` gathers what the demo has seen; `render` turns it into a picture. Neither reads a clock nor talks to
+anybody. The words are those of the records themselves: what stands here an operator would read as well.
 """
 
 from __future__ import annotations
@@ -114,7 +115,8 @@ def alert_line(alert: Message) -> str:
     word = STATE_WORDS[alert["state"]]
     if alert["state"] == "UNACK" and alert["seq"] > 1:
         word = "alert grows"
-    return f"{word} P{alert['priority']} {alert['area']}: {alert['message']} (onset {clock_time(alert['onset_ts_us'])})"
+    onset = clock_time(alert["onset_ts_us"])
+    return f"{word} P{alert['priority']} {alert['area']}: {alert['message']} (onset {onset})"
 
 
 def forecast_line(forecast: Message, limit: float) -> str:
@@ -126,7 +128,8 @@ def forecast_line(forecast: Message, limit: float) -> str:
 
     def at(step: int) -> str:
         minutes = (step + 1) * forecast["interval_min"]
-        return f"in {minutes} min {bands['P50'][step]:.1f} ({bands['P05'][step]:.1f} to {bands['P95'][step]:.1f})"
+        low, middle, high = (bands[name][step] for name in ("P05", "P50", "P95"))
+        return f"in {minutes} min {middle:.1f} ({low:.1f} to {high:.1f})"
 
     last = forecast.get("last_value")
     now = "" if last is None else f"now {last:.1f}, "
@@ -150,7 +153,8 @@ def status_line(board: Board) -> str:
     frames, measurements = board.frames_per_s()
     p50, p99 = board.latency_ms("end_to_end")
     return (
-        f"{frames:.0f} frames/s ({measurements:.0f} PMU measurements/s), end to end p50 {_ms(p50)} p99 {_ms(p99)}, "
+        f"{frames:.0f} frames/s ({measurements:.0f} PMU measurements/s), "
+        f"end to end p50 {_ms(p50)} p99 {_ms(p99)}, "
         f"open alerts {len(board.open_alerts)}, forecasts {board.counts['forecasts']}, "
         f"dead letters {board.total('streamproc_dead_letters_total')}"
     )
@@ -187,9 +191,10 @@ def _numbers(board: Board) -> RenderableType:
     for stage, words in SHOWN_STAGES.items():
         p50, p99 = board.latency_ms(stage)
         table.add_row(words, _ms(p50), _ms(p99), style="bold" if stage == "end_to_end" else "")
+    findings = board.total("streamproc_findings_total")
     counts = Text(
         f"{frames:.0f} frames/s, {measurements:.0f} PMU measurements/s\n"
-        f"{board.total('streamproc_frames_total'):,} frames, {board.total('streamproc_findings_total'):,} findings\n"
+        f"{board.total('streamproc_frames_total'):,} frames, {findings:,} findings\n"
         f"{board.counts['alerts']} alerts, {len(board.open_alerts)} open\n"
         f"{board.counts['forecasts']:,} forecasts, {board.counts['recommendations']} recommendations\n"
         f"{board.total('streamproc_rejected_total')} rejected, "

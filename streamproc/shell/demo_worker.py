@@ -1,7 +1,8 @@
 """The demo's worker: `streamproc run` as a child process with a site file and a log of its own.
 
-It is ended by its process id: TERM, and KILL when it has not drained in time. It stands in a session of its own, so that
-Ctrl-C in the terminal reaches the demo only; should the demo be killed, the kernel ends it (Linux).
+It is ended by its process id: TERM, and KILL when it has not drained in time. It stands in a session of its
+own, so that Ctrl-C in the terminal reaches the demo only; should the demo be killed, the kernel ends it
+(Linux).
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class DemoWorker:
 
     async def watch(self) -> None:
         """Wait; raise ShellError when the worker ends by itself."""
-        assert self._child is not None
+        if self._child is None:
+            raise ShellError("the worker was never started")
         code = await self._child.wait()
         raise ShellError(f"the worker ended with exit code {code}: {self._last_line}")
 
@@ -78,9 +80,9 @@ class DemoWorker:
 
     async def _read(self, child: Process) -> None:
         """Keep its log, and find the line that says where it listens."""
-        assert child.stderr is not None
+        lines = child.stderr
         with self.log_path.open("wb") as log:
-            while line := await child.stderr.readline():
+            while lines is not None and (line := await lines.readline()):
                 log.write(line)
                 log.flush()
                 self._last_line = line.decode("utf-8", "replace").strip()[:500]

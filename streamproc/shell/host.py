@@ -79,8 +79,8 @@ class StageHost(Generic[S]):
             starts: dict[Tp, int] = {}
             for partition in partitions:
                 topics = {tp.topic: at for tp, at in ours.items() if tp.partition == partition}
-                shard, read = self._revived(partition, generation, topics, blobs.get(self._key(partition)))
                 blob = blobs.get(self._key(partition))
+                shard, read = self._revived(partition, generation, topics, blob)
                 if isinstance(blob, Blob):
                     await self._send_pending(shard, blob)
                 starts |= {Tp(topic, partition): at for topic, at in read.items()}
@@ -137,7 +137,7 @@ class StageHost(Generic[S]):
         self.drop(gone)
 
     def drop(self, partitions: Iterable[int] | None = None) -> None:
-        """Forget shards at once (all without an argument): whatever they did not save, a successor repeats."""
+        """Forget shards at once (all without an argument); what they did not save, a successor repeats."""
         for partition in list(self.shards if partitions is None else partitions):
             self.shards.pop(partition, None)
 

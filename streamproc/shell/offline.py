@@ -6,7 +6,7 @@ from pathlib import Path
 
 from streamproc import pipeline
 from streamproc.config import SiteConfig
-from streamproc.shell.forecast_model import load_forecaster
+from streamproc.shell.forecast_model import OnnxForecaster
 from streamproc.shell.models import ModelSet
 from streamproc.shell.solver import solve
 
@@ -14,4 +14,4 @@ from streamproc.shell.solver import solve
 def make_path(config: SiteConfig, bundle: Path | None = None) -> pipeline.Path:
     """Return the path of a site; `bundle` is stronger than the one in the site file. Raises ModelError."""
     models = ModelSet.load(bundle or config.worker.bundle, config.detector)
-    return pipeline.Path(config, models, load_forecaster(), solve)
+    return pipeline.Path(config, models, OnnxForecaster.load(), solve)

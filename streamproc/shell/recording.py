@@ -2,18 +2,19 @@
 
     .pcap .pcapng           C37.118 over TCP or UDP: the frames in the order of their arrival
     .PmuCapture .c37        the same from a GSF capture, or from raw frames back to back
-    .csv .csv.gz .parquet   columns with units in their names (`streamproc.shell.columns`): PMU quantities become real
-                            C37.118 frames through the codec, SCADA columns become JSON batches
+    .csv .csv.gz .parquet   columns with units in their names (`streamproc.shell.columns`): PMU quantities
+                            become real C37.118 frames through the codec, SCADA columns JSON batches
     .ndjson                 SCADA batches as in the measurements topic
 
-So a recording takes the same way as live data, decoder included. A configuration comes first, as it would from its
-compacted topic, and again in the frames where the recording has it.
+So a recording takes the same way as live data, decoder included. A configuration comes first, as it would
+from its compacted topic, and again in the frames where the recording has it.
 
-A table becomes one stream with one PMU per name and one frame per row: floating point, polar, locked clock. A voltage in
-pu is sent with 1 pu = 1 kV, so `nominal_kv` = 1.732 in the site file makes pu of the site out of it; without, each
-voltage is judged against its own first second. What a cell does not say is NaN; a PMU with no value at all in a row is
-sent as "absent data tag inserted" (STAT bits 15-14 = 10). A PMU always reports frequency: where a table has an angle but
-no frequency, it is taken from the turn of the angle. An angle without a voltage is sent on a phasor of 1 kV.
+A table becomes one stream with one PMU per name and one frame per row: floating point, polar, locked clock. A
+voltage in pu is sent with 1 pu = 1 kV, so `nominal_kv` = 1.732 in the site file makes pu of the site out of
+it; without, each voltage is judged against its own first second. What a cell does not say is NaN; a PMU with
+no value at all in a row is sent as "absent data tag inserted" (STAT bits 15-14 = 10). A PMU always reports
+frequency: where a table has an angle but no frequency, it is taken from the turn of the angle. An angle
+without a voltage is sent on a phasor of 1 kV.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ def read_recording(
 ) -> Iterator[Record]:
     """Yield the records of a recording in their order; raises RecordingError with file and place.
 
-    `points` is the site's catalogue: a column with such a name is that point. `note` gets a sentence for what was left
-    out or assumed.
+    `points` is the site's catalogue: a column with such a name is that point. `note` gets a sentence for what
+    was left out or assumed.
     """
     file = Path(path)
     name = file.name.lower()
@@ -89,7 +90,7 @@ def _numbered(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def _json_records(path: Path, area: str | None) -> Iterator[Record]:
-    """Yield one record per line; the key is the batch's own area. Lines are not judged here: the stage does that."""
+    """Yield one record per line; the key is the batch's own area. The stage judges the lines, not we."""
     from orjson import JSONDecodeError, loads  # noqa: PLC0415 - only for this kind of recording
 
     with path.open("rb") as lines:
@@ -120,7 +121,7 @@ def _table_records(
         note(f"columns left out (no unit that is known in their names): {', '.join(columns.ignored[:8])}")
     if not columns.pmus and not columns.points:
         raise RecordingError(
-            f"{path}: no column says what it is; names are like freq_hz, BUS1_voltage_pu, BUS1_angle_deg or F1_mw"
+            f"{path}: no column says what it is; names are like freq_hz, BUS1_voltage_pu, BUS1_angle_deg, F1_mw"
         )
     chunks = _with_times(path, chain([first], table.chunks), rate)
     if not columns.pmus:
@@ -249,7 +250,7 @@ def _phasor(given: dict[str, F64]) -> C128 | complex:
     if "voltage_pu" in given:
         size: F64 | float = given["voltage_pu"] * BASE_V
     else:
-        size = given.get("voltage", BASE_V)  # type: ignore[arg-type]
+        size = given.get("voltage", BASE_V)
     angle = given.get("angle")
     if angle is None:
         return np.asarray(size) + 0j

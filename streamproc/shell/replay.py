@@ -1,9 +1,10 @@
 """A recording played into Kafka: at its own pace or as fast as the broker takes it, once or again and again.
 
-`restamp` moves a recording in time by whole seconds, so that its fractions of a second, and with them its place on the
-reporting grid, stay what they are: SOC of each data frame is changed and its CHK computed anew, `ts_us` of each SCADA
-point is moved. Configurations stay byte for byte: a changed one would be a new one. Records that are no good frames or no
-JSON are passed on as they are; to refuse them is the service's business.
+`restamp` moves a recording in time by whole seconds, so that its fractions of a second, and with them its
+place on the reporting grid, stay what they are: SOC of each data frame is changed and its CHK computed anew,
+`ts_us` of each SCADA point is moved. Configurations stay byte for byte: a changed one would be a new one.
+Records that are no good frames or no JSON are passed on as they are; to refuse them is the service's
+business.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ async def replay(
     clock: Clock = SYSTEM,
     stop: asyncio.Event | None = None,
 ) -> int:
-    """Send a recording; return how many records. `now`: moved so that it begins now; each further loop follows on."""
+    """Send a recording; return how many records. `now`: it begins now, and each further loop follows on."""
     count = 0
     shift = Shift(now=now, clock=clock)
     while True:

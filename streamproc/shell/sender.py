@@ -1,7 +1,8 @@
 """Sends input records to Kafka: what a gateway does, for `replay`, `simulate`, `ack` and the demo.
 
-The key decides the partition (an area stays in one), CreateTime is the record's own time, and a record counts as sent
-when all in-sync replicas have it. At most `WINDOW` records are under way, so memory stays bounded at any speed.
+The key decides the partition (an area stays in one), CreateTime is the record's own time, and a record counts
+as sent when all in-sync replicas have it. At most `WINDOW` records are under way, so memory stays bounded at
+any speed.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class Sender:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Wait for what is under way, unless an error is on its way already."""
-        assert self._producer is not None
+        if self._producer is None:
+            return
         try:
             if kind is None:
                 await self.flush()
@@ -72,7 +74,8 @@ class Sender:
 
     async def send(self, record: Record) -> None:
         """Hand one record over; waits only when too many are under way. Raises ShellError."""
-        assert self._producer is not None
+        if self._producer is None:
+            raise ShellError("a Sender is used as `async with Sender(...) as sender`")
         self._raise_failure()
         try:
             future = await self._producer.send(

@@ -1,8 +1,9 @@
 """Tables out of files: CSV, CSV.GZ and Parquet, in chunks of rows.
 
-A column is turned into numbers only when it is asked for, so labels beside the data may be any text. An empty cell, and
-the usual words for "no value", are NaN. Other text in a column of numbers is an error with file, line and column: a
-recording must not lose values silently. Times are UTC nanoseconds, `NO_TIME` where the cell is empty.
+A column is turned into numbers only when it is asked for, so labels beside the data may be any text. An empty
+cell, and the usual words for "no value", are NaN. Other text in a column of numbers is an error with file,
+line and column: a recording must not lose values silently. Times are UTC nanoseconds, `NO_TIME` where the
+cell is empty.
 
 The size of a chunk changes nothing in what the reader makes of it; it only bounds the memory.
 """
@@ -66,7 +67,7 @@ def open_table(path: Path) -> Table:
 
 def _text(path: Path) -> TextIO:
     if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")  # type: ignore[return-value]
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
     return path.open("rt", encoding="utf-8-sig", newline="")
 
 
@@ -156,7 +157,7 @@ def _times(place: _Place, name: str, cells: Sequence[str], scale_ns: float) -> I
 
 
 def scaled_times(values: F64, scale_ns: float) -> I64:
-    """Return nanoseconds; scale 0: by size, s below 1e11 (year 5138), ms below 1e14, us below 1e17, else ns."""
+    """Return nanoseconds; scale 0: by size, s below 1e11 (year 5138), ms below 1e14, us below 1e17."""
     known = np.isfinite(values)
     largest = float(np.abs(values[known]).max(initial=0.0))
     scale = scale_ns or next((s for end, s in ((1e11, 1e9), (1e14, 1e6), (1e17, 1e3)) if largest < end), 1.0)
@@ -181,8 +182,10 @@ def _iso_ns(place: _Place, name: str, row: int, cell: str) -> int:
 
 def _open_parquet(path: Path) -> Table:
     try:
-        import pyarrow.parquet as parquet  # noqa: PLC0415 - an optional part: the extra `parquet`
-        from pyarrow import ArrowException  # noqa: PLC0415
+        from pyarrow import (
+            ArrowException,
+            parquet,
+        )
     except ImportError as error:
         raise RecordingError(f'{path}: Parquet needs pyarrow: pip install "streamproc[parquet]"') from error
     try:

@@ -1,12 +1,14 @@
-"""Is there progress? Judged from outside the consumer, because a consumer that is stuck also believes that all is well.
+"""Is there progress? Judged from outside the consumer: one that is stuck believes that all is well.
 
-aiokafka can be alive, silent and stuck after a broker restart (aiokafka #1154), and Faust knows several ways to hang. So
-the ends of the topics are asked for by a client of its own (`Outlook`), and a partition is stuck when
+aiokafka can be alive, silent and stuck after a broker restart (aiokafka #1154), and Faust knows several ways
+to hang. So the ends of the topics are asked for by a client of its own (`Outlook`), and a partition is stuck
+when
 
     work is waiting    its end lies beyond the consumer's position, or a batch is delivered and not answered
     nothing moves      neither the position nor what the host has seen, for `stall_timeout_ms`
 
-A hanging event loop cannot judge itself: `LoopGuard` is a thread that ends the process when the loop gives no sign.
+A hanging event loop cannot judge itself: `LoopGuard` is a thread that ends the process when the loop gives no
+sign.
 """
 
 from __future__ import annotations

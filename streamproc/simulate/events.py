@@ -1,8 +1,9 @@
 """What an event does to frequency, voltage, angle and STAT of every PMU, as functions of time.
 
-PMUs lie on a line from 0 (west) to 1 (east). A loss of generation travels: an electromechanical wave crosses the system
-in about half a second. A fault does not: voltages fall and angles jump at once, and what travels is the swing after it.
-The inter-area mode moves west against east, cos(pi * place), and dies out with the damping of the event.
+PMUs lie on a line from 0 (west) to 1 (east). A loss of generation travels: an electromechanical wave crosses
+the system in about half a second. A fault does not: voltages fall and angles jump at once, and what travels
+is the swing after it. The inter-area mode moves west against east, cos(pi * place), and dies out with the
+damping of the event.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Effect:
 
 
 def effect(event: GridEvent, t_s: F64, place: F64) -> Effect:
-    """Return what an event does at the times (n_frame,) since the first frame to the PMUs at `place` (n_pmu,)."""
+    """Return what an event does at the times (n_frame,) since the first frame, to the PMUs at `place`."""
     tau_s = t_s[:, None] - event.start_s + 0.0 * place  # (n_frame, n_pmu)
     return _EFFECTS[event.kind](event, tau_s, place)
 
@@ -68,8 +69,12 @@ def _effect(
     tau_s: F64, *, freq: F64 | None = None, voltage: F64 | None = None, angle: F64 | None = None
 ) -> Effect:
     zero = np.zeros(tau_s.shape)
-    parts = (zero if part is None else part for part in (freq, voltage, angle))
-    return Effect(*parts, np.zeros(tau_s.shape, dtype=np.uint16))
+    return Effect(
+        freq_hz=zero if freq is None else freq,
+        voltage_pu=zero if voltage is None else voltage,
+        angle_rad=zero if angle is None else angle,
+        stat=np.zeros(tau_s.shape, dtype=np.uint16),
+    )
 
 
 def _generator_trip(event: GridEvent, tau_s: F64, place: F64) -> Effect:

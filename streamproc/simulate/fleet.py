@@ -1,13 +1,14 @@
 """A seeded fleet of PMUs as C37.118 frames, with events whose truth is known.
 
-One synchronous system. Its frequency wanders as an Ornstein-Uhlenbeck process, the same for all PMUs; each PMU adds the
-answer of its own place to every event (`streamproc.simulate.events`). The angle is the integral of the PMU's frequency,
-so the two never contradict each other.
+One synchronous system. Its frequency wanders as an Ornstein-Uhlenbeck process, the same for all PMUs; each
+PMU adds the answer of its own place to every event (`streamproc.simulate.events`). The angle is the integral
+of the PMU's frequency, so the two never contradict each other.
 
-Measurement noise is the tier T1 of the detection studies: 0.0003 pu, 0.5 mHz, 0.02 degrees. Whole seconds are made from
-(seed, second), so the same fleet gives the same bytes however many seconds are asked for at a time.
+Measurement noise is the tier T1 of the detection studies: 0.0003 pu, 0.5 mHz, 0.02 degrees. Whole seconds are
+made from (seed, second), so the same fleet gives the same bytes however many seconds are asked for at a time.
 
-Not modelled: the filter of a PMU (a step is one frame wide here), load steps, tap changers, more than one swing mode.
+Not modelled: the filter of a PMU (a step is one frame wide here), load steps, tap changers, more than one
+swing mode.
 """
 
 from __future__ import annotations
@@ -20,13 +21,12 @@ import numpy as np
 
 from streamproc.core.c37118 import (
     CFG2,
+    Book,
     Configuration,
     Layout,
     PmuInfo,
-    compile_layout,
     encode_configuration,
     encode_data,
-    parse_configuration,
 )
 from streamproc.simulate.events import ABSENT_STAT, EventKind, GridEvent, effect
 from streamproc.values import C128, F64, I64, TOPIC_CONFIG, TOPIC_FRAMES, U16, Record
@@ -112,7 +112,7 @@ class Fleet:
             yield self._make()
 
     def instants(self, count: int) -> Iterator[tuple[int, list[bytes]]]:
-        """Yield (t_ns, its frames) for the next `count` seconds. A stream whose PMU is absent sends nothing then."""
+        """Yield (t_ns, its frames) for the next seconds. A stream whose PMU is absent sends nothing then."""
         for second in self.seconds(count):
             streams = self.encode(second)
             absent = (second.stat & ABSENT_STAT != 0).T if self.settings.separate else None
@@ -232,9 +232,7 @@ def _configs(settings: FleetSettings, names: Sequence[str]) -> list[bytes]:
 
 def _layouts(configs: Sequence[bytes]) -> list[Layout]:
     """Return what a receiver makes of the configurations: factors are rounded on the wire."""
-    layouts = []
+    book = Book()
     for frame in configs:
-        config = parse_configuration(frame)
-        assert isinstance(config, Configuration), config
-        layouts.append(compile_layout(config, frame))
-    return layouts
+        book, _ = book.learn(frame)
+    return [book.layouts[int.from_bytes(frame[4:6], "big")] for frame in configs]

@@ -1,11 +1,12 @@
 """Seeded SCADA points of one area, their catalogue, and a feeder that is on its way over its capacity.
 
-    24 feeders (MW)   12 voltages (kV)   6 wind farms, 6 solar plants, 4 storages (MW)   4 currents (A)   4 weather points
+    24 feeders, 6 wind farms, 6 solar plants, 4 storages (MW)   12 voltages (kV)   4 currents (A)   4 weather
 
-Loads follow the day (a morning and an evening peak, UTC), the sun its hours, the wind wanders; each point adds an
-Ornstein-Uhlenbeck process of its own. The feeder `F07_mw` has been rising for 90 minutes at `pivot_ns`, stands at 93 % of
-its capacity then and passes it about 20 minutes later, whatever the time of day. The storage `BAT1_mw` stands behind
-that feeder and can relieve it. Values depend on the seed and on the times that are asked for, in their order.
+Loads follow the day (a morning and an evening peak, UTC), the sun its hours, the wind wanders; each point
+adds an Ornstein-Uhlenbeck process of its own. The feeder `F07_mw` has been rising for 90 minutes at
+`pivot_ns`, stands at 93 % of its capacity then and passes it about 20 minutes later, whatever the time of
+day. The storage `BAT1_mw` stands behind that feeder and can relieve it. Values depend on the seed and on the
+times that are asked for, in their order.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ _KINDS: dict[str, Literal["load", "generation", "voltage", "current", "weather"]
 
 
 def catalogue(area: str) -> tuple[PointTable, ...]:
-    """Return the `[[point]]` tables: limits on feeders and voltages, the rising feeder and the storage each minute."""
+    """Return the `[[point]]` tables: limits on feeders and voltages; the rising feeder each minute."""
     return tuple(_point(member, area) for member in members())
 
 

@@ -14,8 +14,9 @@ included, is in the blob. So the stage goes on as if it had never stopped.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +27,7 @@ from streamproc.core.area import (
     AreaState,
     Column,
     QualityLimits,
+    Scored,
     columns_of,
     fresh_area,
     quality_rules,
@@ -35,27 +37,26 @@ from streamproc.core.area import (
     voltage_column,
     widened,
 )
-from streamproc.core.blob import pack_tree, unpack_tree
-from streamproc.core.c37118 import Book, DataBatch, Layout, Rejection, decode
-from streamproc.core.condition import ConditionState
-from streamproc.core.detector import AreaModel, Rule
+from streamproc.core.c37118 import DataBatch, Rejection, decode
+from streamproc.core.condition import CLEAR, ConditionState, Edges, no_edges
+from streamproc.core.detector import AreaModel
 from streamproc.core.features import FeatureState
 from streamproc.core.findings import area_findings
 from streamproc.core.messages import Reason, dead_letter
+from streamproc.stages.score_state import ScoreState, TrackKey, Warming, pack_state, unpack_state
 from streamproc.values import (
     F64,
+    I64,
     SILENT,
     TOPIC_CONFIG,
     TOPIC_FRAMES,
     Counts,
-    I64,
     Output,
     Probe,
     Record,
     Step,
 )
 
-BLOB_KIND = "score/1"
 MARGIN_S = (
     5  # re-read a little more than the windows hold: open instants, and the second that is being summed
 )
@@ -67,28 +68,6 @@ class Models(Protocol):
 
     def for_area(self, area: str, stations: tuple[str, ...], rate_hz: float, nominal_hz: float) -> AreaModel:
         """Return the model for these PMUs in this order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Warming:
-    """What refills the windows of one track: its own alignment and row maker, forgotten at the first new record."""
-
-    align: AlignState
-    features: FeatureState
-
-
-TrackKey = tuple[str, float]  # area, reporting rate in Hz
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreState:
-    """Memory of one partition. `marks`: per track (UTC second, offset at which the stream clock came to it)."""
-
-    shared: Book = field(default_factory=Book)
-    books: Mapping[str, Book] = field(default_factory=dict)
-    tracks: Mapping[TrackKey, AreaState] = field(default_factory=dict)
-    marks: Mapping[TrackKey, tuple[tuple[int, int], ...]] = field(default_factory=dict)
-    warming: Mapping[TrackKey, Warming] = field(default_factory=dict)
 
 
 class ScoreStage:
@@ -168,53 +147,11 @@ class ScoreStage:
 
     def pack(self, state: ScoreState) -> bytes:
         """Return everything but the windows."""
-        tracks = [
-            {
-                "key": key,
-                "columns": track.columns,
-                "nominal_hz": track.nominal_hz,
-                "align": track.align,
-                "features": track.features,
-                "conditions": track.conditions,
-                "rule_names": track.rule_names,
-                "last_value": track.last_value,
-                "last_second": track.last_second,
-                "marks": state.marks.get(key, ()),
-            }
-            for key, track in state.tracks.items()
-        ]
-        books = {area: _packed_book(book) for area, book in state.books.items()}
-        return pack_tree(BLOB_KIND, {"shared": _packed_book(state.shared), "books": books, "tracks": tracks})
+        return pack_state(state)
 
     def unpack(self, blob: bytes) -> ScoreState:
         """Return the state of `pack`, its windows empty."""
-        tree = unpack_tree(BLOB_KIND, blob)
-        tracks: dict[TrackKey, AreaState] = {}
-        marks: dict[TrackKey, tuple[tuple[int, int], ...]] = {}
-        for item in tree["tracks"]:
-            key = (str(item["key"][0]), float(item["key"][1]))
-            columns = tuple(Column(**column) for column in item["columns"])
-            features = FeatureState(**item["features"])
-            model = self._model(key, columns, float(item["nominal_hz"]))
-            align_state = AlignState(
-                **{
-                    **item["align"],
-                    "waiting": Samples(**item["align"]["waiting"]),
-                    "held": Samples(**item["align"]["held"]),
-                }
-            )
-            tracks[key] = replace(
-                fresh_area(columns, float(item["nominal_hz"]), features.base_v, model),
-                align=align_state,
-                features=features,
-                conditions=ConditionState(**item["conditions"]),
-                rule_names=tuple(item["rule_names"]),
-                last_value=item["last_value"],
-                last_second=item["last_second"],
-            )
-            marks[key] = tuple((int(second), int(offset)) for second, offset in item["marks"])
-        books = {area: _unpacked_book(frames) for area, frames in tree["books"].items()}
-        return ScoreState(_unpacked_book(tree["shared"]), books, tracks, marks)
+        return unpack_state(blob, self._model)
 
     def resume_offset(self, state: ScoreState, topic: str, next_offset: int) -> int:
         """Return the offset of the oldest record that a window still needs."""
@@ -327,18 +264,19 @@ class ScoreStage:
         position = table.position if table is not None else "main"
         outputs: list[Output] = []
         for piece in pieces:
-            if piece.restart:
-                track, cleared = _restarted(track, model, area, position, rules)
-                outputs += cleared
             _count(counts, area, piece)
             if piece.instant.size == 0:
                 continue
             t_ns = from_grid(piece.instant, rate_hz)
+            say = partial(
+                area_findings, area, position, tuple(c.label for c in track.columns), rules, model.digest
+            )
+            if piece.restart:
+                track, cleared = _restarted(track, model, int(t_ns[0]))
+                outputs += say(Scored(t_ns[:1], cleared, piece.quality[:1]), int(t_ns[0] // 1_000_000_000))
             track, scored = score(track, piece, t_ns, model, rules, rate_hz)
             probe.lap("score")
-            labels = tuple(c.label for c in track.columns)
-            made = area_findings(area, position, labels, rules, model.digest, scored, track.last_second)
-            outputs += made
+            outputs += say(scored, track.last_second)
             track = replace(track, last_second=int(t_ns[-1] // 1_000_000_000))
         counts["findings", area] += len(outputs)
         probe.lap("decide")
@@ -392,14 +330,28 @@ def _start_warming(track: AreaState) -> Warming:
     return Warming(AlignState.fresh(n_pmu), own)
 
 
-def _restarted(
-    track: AreaState, model: AreaModel, area: str, position: str, rules: tuple[Rule, ...]
-) -> tuple[AreaState, list[Output]]:
-    """Return the track with empty windows, and clears for what was active: its time has ended."""
+def _restarted(track: AreaState, model: AreaModel, first_ns: int) -> tuple[AreaState, Edges]:
+    """Return the track for time that begins anew at `first_ns`, and the clears that this means.
+
+    After a gap, windows are empty and conditions hold: missing data clears nothing. When time went back, conditions of
+    the time before can never be judged again: what was active is cleared, and may raise anew at once.
+    """
     fresh = fresh_area(track.columns, track.nominal_hz, track.features.base_v, model)
-    cleared: list[Output] = []
-    del area, position, rules  # conditions are kept: they are judged at the next known frame
-    return replace(track, fast=fresh.fast, slow=fresh.slow), cleared
+    track = replace(track, fast=fresh.fast, slow=fresh.slow)
+    if track.last_second * 1_000_000_000 <= first_ns or not track.conditions.busy:
+        return track, no_edges()
+    rule, source = np.nonzero(track.conditions.active)
+    zero = np.zeros(rule.size, dtype=np.int64)
+    edges = Edges(
+        tick=zero,
+        rule=rule,
+        kind=np.full(rule.size, CLEAR, dtype=np.uint8),
+        source=source,
+        onset_ns=track.conditions.onset_ns[rule, source],
+        score=zero.astype(np.float64),
+    )
+    conditions = ConditionState.fresh(len(track.rule_names), len(track.columns))
+    return replace(track, conditions=conditions, last_second=-1), edges
 
 
 def _count(counts: Counts, area: str, piece: Any) -> None:  # noqa: ANN401
@@ -414,18 +366,3 @@ def _refuse(record: Record, reason: str, detail: str, counts: Counts, outputs: l
     counts["rejected", str(reason)] += 1
     counts["dead_letters", str(reason)] += 1
     outputs.append(dead_letter(record, reason, detail))
-
-
-def _packed_book(book: Book) -> dict[str, Any]:
-    fragments = {str(idcode): list(parts) for idcode, parts in book.fragments.items()}
-    return {"frames": [layout.config for layout in book.layouts.values()], "fragments": fragments}
-
-
-def _unpacked_book(tree: dict[str, Any]) -> Book:
-    book = Book()
-    for frame in tree["frames"]:
-        book, _ = book.learn(frame)
-    return replace(book, fragments={int(k): tuple(parts) for k, parts in tree["fragments"].items()})
-
-
-__all__ = ["Layout", "ScoreStage", "ScoreState"]

@@ -144,10 +144,6 @@ def _config_pmu(station: Element) -> Plain:
     }
     for key in ("phasor_scale_factor", "phasor_angle_offset", "phasor_type", "phasor_component"):
         plain[key] = _all(station, f"conf.{key}")
-    for key in ("analog_scale_factor", "analog_offset", "svc_class", "window", "grp_dly", "gpmuid"):
-        plain[key] = [
-            n.get("show") for n in station.iter("field") if n.get("name") == f"synphasor.conf.{key}"
-        ]
     plain["gpmuid"] = [n.get("value") for n in station.iter("field") if n.get("name") == "synphasor.gpmuid"]
     plain["analog_scale"] = _labelled(station, "Analog scale factor")
     plain["analog_offset"] = _labelled(station, "Analog offset")
@@ -194,7 +190,7 @@ def _shown(node: Element, name: str) -> int:
 
 def _number(node: Element) -> int:
     text = node.get("show") or "0"
-    return {"True": 1, "False": 0}.get(text, None) if text in {"True", "False"} else int(text, 0)  # type: ignore[return-value]
+    return int(text == "True") if text in {"True", "False"} else int(text, 0)
 
 
 def _all(node: Element, name: str) -> list[float]:

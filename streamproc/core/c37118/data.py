@@ -33,6 +33,7 @@ from streamproc.core.c37118.frame import CFG3, HEADER_SIZE
 from streamproc.values import C128, F64, I64, U8, U16, U32
 
 ABSENT = -32768  # 0x8000 in an integer field
+CHUNK_SIZE = 1 << 18  # bytes of frames converted at once: what comes between stays in the cache
 
 
 Raw: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[Any]]
@@ -133,7 +134,8 @@ def _shape(dtype: np.dtype[np.void], members: I64, starts: I64, config: Configur
         np.concatenate([np.arange(end[m], end[m + 1]) for m in members]).astype(np.int64) for end in ends
     ]
     steps = np.diff(starts[members])
-    phasor_int, analog_int = not first.phasor_float, config.kind == CFG3 and not first.analog_float
+    scaled = config.kind == CFG3  # what a CFG-2 says about scaling analogs is for the user alone
+    phasor_int, analog_int = not first.phasor_float, scaled and not first.analog_float
 
     def table(values: Sequence[tuple[float, ...]], count: int, used: bool, otherwise: float) -> F64:
         rows = [values[m] if used and values[m] else (otherwise,) * count for m in members]
@@ -150,7 +152,7 @@ def _shape(dtype: np.dtype[np.void], members: I64, starts: I64, config: Configur
         digitals=_columns(places[2]),
         polar=first.polar,
         factor=table([p.phasor_factor for p in pmus], n_phasor, phasor_int, 1.0),
-        angle_rad=table([p.phasor_angle_rad for p in pmus], n_phasor, phasor_int, 0.0),
+        angle_rad=table([p.phasor_angle_rad for p in pmus], n_phasor, scaled and phasor_int, 0.0),
         analog_scale=table([p.analog_factor for p in pmus], n_analog, analog_int, 1.0),
         analog_offset=table([p.analog_offset for p in pmus], n_analog, analog_int, 0.0),
         nominal_hz=np.array([pmus[m].nominal_hz for m in members]),
@@ -219,20 +221,7 @@ def decode_rows(layout: Layout, rows: U8, order: I64, record: I64) -> DataBatch:
     phasor = np.empty((n_frame, layout.phasor_pmu.size), dtype=np.complex128)
     analog = np.empty((n_frame, layout.analog_pmu.size))
     digital = np.empty((n_frame, layout.digital_pmu.size), dtype=np.uint16)
-    for shape in layout.shapes:
-        block = _blocks(rows, shape)  # structured (n_frame, n_member)
-        names = shape.dtype.names or ()
-        stat[:, shape.pmus] = block["stat"]
-        freq_hz[:, shape.pmus] = _scaled(block["freq"], 1e-3, shape.nominal_hz)
-        rocof_hz_s[:, shape.pmus] = _scaled(block["dfreq"], 1e-2, None)
-        if "phasor" in names:
-            phasor[:, shape.phasors] = _phasors(block["phasor"], shape).reshape(n_frame, -1)
-        if "analog" in names:
-            values = _known(block["analog"]) * shape.analog_scale + shape.analog_offset
-            analog[:, shape.analogs] = values.reshape(n_frame, -1)
-        if "digital" in names:
-            digital[:, shape.digitals] = block["digital"].reshape(n_frame, -1)
-    return DataBatch(
+    batch = DataBatch(
         layout=layout,
         order=order,
         record=record,
@@ -247,6 +236,27 @@ def decode_rows(layout: Layout, rows: U8, order: I64, record: I64) -> DataBatch:
         analog=analog,
         digital=digital,
     )
+    step = max(CHUNK_SIZE // layout.frame_size, 1)
+    for first in range(0, n_frame, step):
+        for shape in layout.shapes:
+            _read_blocks(rows[first : first + step], shape, batch, slice(first, first + step))
+    return batch
+
+
+def _read_blocks(rows: U8, shape: Shape, batch: DataBatch, frames: slice) -> None:
+    """Write the values of these PMUs into their columns of the batch."""
+    block = _blocks(rows, shape)  # structured (n_frame, n_member)
+    n_frame, names = rows.shape[0], shape.dtype.names or ()
+    batch.stat[frames, shape.pmus] = block["stat"]
+    batch.freq_hz[frames, shape.pmus] = _scaled(block["freq"], 1e-3, shape.nominal_hz)
+    batch.rocof_hz_s[frames, shape.pmus] = _scaled(block["dfreq"], 1e-2, None)
+    if "phasor" in names:
+        batch.phasor[frames, shape.phasors] = _phasors(block["phasor"], shape).reshape(n_frame, -1)
+    if "analog" in names:
+        values = _known(block["analog"]) * shape.analog_scale + shape.analog_offset
+        batch.analog[frames, shape.analogs] = values.reshape(n_frame, -1)
+    if "digital" in names:
+        batch.digital[frames, shape.digitals] = block["digital"].reshape(n_frame, -1)
 
 
 def _time_ns(soc: U32, fraction: U32, time_base: int) -> I64:

@@ -1,0 +1,113 @@
+"""The memory of the score stage: what it holds between batches, and how it is packed.
+
+Windows are not packed: they are refilled from the input. Everything else is, open instants included, so that a successor
+goes on with the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from streamproc.core.align import AlignState, Samples
+from streamproc.core.area import AreaState, Column, fresh_area
+from streamproc.core.blob import pack_tree, unpack_tree
+from streamproc.core.c37118 import Book
+from streamproc.core.condition import ConditionState
+from streamproc.core.detector import AreaModel
+from streamproc.core.features import FeatureState
+
+BLOB_KIND = "score/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Warming:
+    """What refills the windows of one track: its own alignment and row maker, forgotten at the first new record."""
+
+    align: AlignState
+    features: FeatureState
+
+
+TrackKey: TypeAlias = tuple[str, float]  # area, reporting rate in Hz
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreState:
+    """Memory of one partition. `marks`: per track (UTC second, offset at which the stream clock came to it)."""
+
+    shared: Book = field(default_factory=Book)
+    books: Mapping[str, Book] = field(default_factory=dict)
+    tracks: Mapping[TrackKey, AreaState] = field(default_factory=dict)
+    marks: Mapping[TrackKey, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    warming: Mapping[TrackKey, Warming] = field(default_factory=dict)
+
+
+def pack_state(state: ScoreState) -> bytes:
+    """Return everything but the windows."""
+    tracks = [
+        {
+            "key": key,
+            "columns": track.columns,
+            "nominal_hz": track.nominal_hz,
+            "align": track.align,
+            "features": track.features,
+            "conditions": track.conditions,
+            "rule_names": track.rule_names,
+            "last_value": track.last_value,
+            "last_second": track.last_second,
+            "marks": state.marks.get(key, ()),
+        }
+        for key, track in state.tracks.items()
+    ]
+    books = {area: _packed_book(book) for area, book in state.books.items()}
+    return pack_tree(BLOB_KIND, {"shared": _packed_book(state.shared), "books": books, "tracks": tracks})
+
+
+def unpack_state(
+    blob: bytes, model_of: Callable[[TrackKey, tuple[Column, ...], float], AreaModel]
+) -> ScoreState:
+    """Return the state of `pack_state`, its windows empty; raises StateError for a foreign blob."""
+    tree = unpack_tree(BLOB_KIND, blob)
+    tracks: dict[TrackKey, AreaState] = {}
+    marks: dict[TrackKey, tuple[tuple[int, int], ...]] = {}
+    for item in tree["tracks"]:
+        key = (str(item["key"][0]), float(item["key"][1]))
+        tracks[key] = _unpacked_track(item, key, model_of)
+        marks[key] = tuple((int(second), int(offset)) for second, offset in item["marks"])
+    books = {area: _unpacked_book(frames) for area, frames in tree["books"].items()}
+    return ScoreState(_unpacked_book(tree["shared"]), books, tracks, marks)
+
+
+def _unpacked_track(
+    item: dict[str, Any], key: TrackKey, model_of: Callable[[TrackKey, tuple[Column, ...], float], AreaModel]
+) -> AreaState:
+    columns = tuple(Column(**column) for column in item["columns"])
+    features = FeatureState(**item["features"])
+    nominal_hz = float(item["nominal_hz"])
+    align = {
+        **item["align"],
+        "waiting": Samples(**item["align"]["waiting"]),
+        "held": Samples(**item["align"]["held"]),
+    }
+    return replace(
+        fresh_area(columns, nominal_hz, features.base_v, model_of(key, columns, nominal_hz)),
+        align=AlignState(**align),
+        features=features,
+        conditions=ConditionState(**item["conditions"]),
+        rule_names=tuple(item["rule_names"]),
+        last_value=item["last_value"],
+        last_second=item["last_second"],
+    )
+
+
+def _packed_book(book: Book) -> dict[str, Any]:
+    fragments = {str(idcode): list(parts) for idcode, parts in book.fragments.items()}
+    return {"frames": [layout.config for layout in book.layouts.values()], "fragments": fragments}
+
+
+def _unpacked_book(tree: dict[str, Any]) -> Book:
+    book = Book()
+    for frame in tree["frames"]:
+        book, _ = book.learn(frame)
+    return replace(book, fragments={int(k): tuple(parts) for k, parts in tree["fragments"].items()})
