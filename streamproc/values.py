@@ -115,11 +115,17 @@ class Stage(Protocol[S]):
     says nothing; records from there on go to `step` and give the same bytes as they did, or would have done, before.
     """
 
-    name: str
-    inputs: tuple[str, ...]
-    """Topics whose partitions carry the work; one state per partition number."""
-    broadcast: tuple[str, ...]
-    """Compacted topics that every state must know (read from the beginning, without a group), or ()."""
+    @property
+    def name(self) -> str:
+        """Return the name of the stage, as metrics and state blobs know it."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Return the topics whose partitions carry the work; there is one state per partition number."""
+
+    @property
+    def broadcast(self) -> tuple[str, ...]:
+        """Return compacted topics that every state must know (read from the beginning, without a group)."""
 
     def fresh(self) -> S:
         """Return the state before any record."""

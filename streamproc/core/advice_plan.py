@@ -28,86 +28,14 @@ from typing import TypeAlias
 
 import numpy as np
 
-from streamproc.core.quantiles import LEVELS
+from streamproc.core.advice_group import HIGH, LOW, MINUTE_US, Group, Outlook, Resource, beyond, path
 from streamproc.values import F64
 
-HIGH, LOW = "high", "low"
 MARGIN_RATIO = 0.01  # of the limit: a crossing is relieved to this much inside, not to the edge
 PENALTY_FACTOR = 1000.0  # relief is worth more than any move costs
 TIE = 1e-6  # of the cost, per place in the list: equal resources are used in the order of the site file
 DIGITS = 3  # of advised values
 TOLERANCE = 1e-6  # of a bound, in the unit: what a solver may be off
-EFFECT_ERROR_RATIO = 0.2  # the effect tables of a site are believed to within this
-MINUTE_US = 60_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """What may be recommended to move (a `[[resource]]` table)."""
-
-    id: str
-    point: str
-    unit: str
-    value_min: float
-    value_max: float
-    ramp_per_min: float
-    cost: float
-    effect: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """A point with a limit."""
-
-    id: str
-    area: str
-    unit: str
-    limit_high: float | None
-    limit_low: float | None
-
-    def limit(self, side: str) -> float | None:
-        """Return the limit of one side."""
-        return self.limit_high if side == HIGH else self.limit_low
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Resources and limited points that hang together."""
-
-    resources: tuple[Resource, ...]
-    points: tuple[Watched, ...]
-
-    @property
-    def series(self) -> frozenset[str]:
-        """Return every series that matters here."""
-        return frozenset(p.id for p in self.points) | frozenset(r.point for r in self.resources)
-
-
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """The newest forecast of a series, as far as advice needs it."""
-
-    series: str
-    area: str
-    issued_us: int
-    interval_min: int
-    valid_us: tuple[int, ...]
-    quantiles: F64  # (7, n_step)
-    last_value: float  # NaN: none
-    last_us: int
-    good: bool
-    method: str
-    digest: str
-
-    def fresh(self, now_us: int) -> bool:
-        """Return whether it is still the newest that can be expected, and good."""
-        return self.good and now_us - self.issued_us <= (2 * self.interval_min + 2) * MINUTE_US
-
-    def value_known(self, now_us: int) -> bool:
-        """Return whether the last value is a value and not old."""
-        return bool(np.isfinite(self.last_value)) and (
-            now_us - self.last_us <= (2 * self.interval_min + 2) * MINUTE_US
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,48 +88,6 @@ Solve: TypeAlias = Callable[[Problem], F64 | None]
 """Return a solution, or None when there is none (or no time was left)."""
 
 
-def groups_of(resources: Sequence[Resource], points: Sequence[Watched]) -> tuple[Group, ...]:
-    """Return the connected groups, in the order of the site file; points that nothing moves are left out."""
-    limited = {p.id for p in points if p.limit_high is not None or p.limit_low is not None}
-    parts: list[tuple[list[Resource], set[str]]] = []
-    for resource in resources:
-        touches = (set(resource.effect) & limited) | {resource.point}
-        if not set(resource.effect) & limited:
-            continue
-        joined = [part for part in parts if part[1] & touches]
-        members = [r for part in joined for r in part[0]] + [resource]
-        names = touches.union(*(part[1] for part in joined))
-        parts = [part for part in parts if part not in joined] + [(members, names)]
-    order = {r.id: i for i, r in enumerate(resources)}
-    return tuple(
-        Group(
-            tuple(sorted(members, key=lambda r: order[r.id])),
-            tuple(p for p in points if p.id in limited and any(p.id in r.effect for r in members)),
-        )
-        for members, _ in parts
-    )
-
-
-def path(outlook: Outlook, side: str, quantile: int, now_us: int, horizon_min: int) -> tuple[F64, list[int]]:
-    """Return the quantile that must stay inside (n,), mirrored for lower limits, and its times."""
-    row = quantile if side == HIGH else len(LEVELS) - 1 - quantile
-    until_us = now_us + horizon_min * MINUTE_US
-    keep = [i for i, t in enumerate(outlook.valid_us) if now_us < t <= until_us]
-    return outlook.quantiles[row, keep], [outlook.valid_us[i] for i in keep]
-
-
-def beyond(value: float | F64, limit: float, side: str) -> F64:
-    """Return how far a value is over an upper or under a lower limit; negative inside."""
-    return np.asarray(value - limit if side == HIGH else limit - value, dtype=np.float64)
-
-
-def probability_beyond(outlook: Outlook, step_us: int, limit: float, side: str) -> float:
-    """Return the probability of being beyond the limit at a valid time, between 0.05 and 0.95."""
-    bands = outlook.quantiles[:, outlook.valid_us.index(step_us)]
-    below = float(np.interp(limit, bands, LEVELS))
-    return round(min(0.95, max(0.05, 1.0 - below if side == HIGH else below)), 3)
-
-
 @dataclass(frozen=True, slots=True)
 class Situation:
     """What is known about a group now. `moved`: resource -> what it has done of an advice in force."""
@@ -223,12 +109,12 @@ class Situation:
         return values - self.offset(point), times
 
     def worst(self, point: str, side: str, reasons: Sequence[Reason]) -> float:
-        """Return the value that the program must bring inside; NaN if nothing is known."""
+        """Return the value that the program must bring inside."""
         values, _ = self.without_advice(point, side)
+        if not values.size:  # a horizon shorter than the interval: only the present is known
+            values = np.array([self.outlooks[point].last_value - self.offset(point)])
         told = [r.worst for r in reasons if r.point == point and r.side == side]
         every = np.concatenate([values, np.array(told)])
-        if not every.size:
-            return float("nan")
         return float(every.max() if side == HIGH else every.min())
 
     def usable(self) -> list[Resource]:
@@ -292,11 +178,9 @@ def plan_moves(
     )
     if not moves:
         return None, False
-    return (
-        (checked(situation, reasons, moves, minutes), False)
-        if guard(situation, reasons, moves, minutes)
-        else (None, True)
-    )
+    if not guard(situation, reasons, moves, minutes):
+        return None, True
+    return checked(situation, reasons, moves), False
 
 
 def guard(situation: Situation, reasons: Sequence[Reason], moves: Sequence[Move], minutes: float) -> bool:
@@ -314,7 +198,13 @@ def guard(situation: Situation, reasons: Sequence[Reason], moves: Sequence[Move]
             return False
         if resource.unit == "step" and move.target != round(move.target):
             return False
+    return _helps(situation, reasons, moves)
+
+
+def _helps(situation: Situation, reasons: Sequence[Reason], moves: Sequence[Move]) -> bool:
+    """Return whether every reason gets better and no other limit is crossed by the advice itself."""
     change = _change(situation.group, moves)
+    wanted = {(r.point, r.side) for r in reasons}
     for point in situation.group.points:
         for side in (HIGH, LOW):
             limit = point.limit(side)
@@ -322,18 +212,14 @@ def guard(situation: Situation, reasons: Sequence[Reason], moves: Sequence[Move]
                 continue
             before = float(beyond(situation.worst(point.id, side, reasons), limit, side))
             after = before + (change[point.id] if side == HIGH else -change[point.id])
-            helps = any(r.point == point.id and r.side == side for r in reasons)
-            if helps and not after < before:
-                return False
-            # A limit that nobody complained about must not be crossed by the advice itself.
-            if not helps and not (after <= rounding or after <= before):
+            better = after < before if (point.id, side) in wanted else after <= max(before, 10.0**-DIGITS)
+            if not better:  # NaN, too: what cannot be told is not advised
                 return False
     return any(r.point in change for r in reasons)
 
 
-def checked(situation: Situation, reasons: Sequence[Reason], moves: tuple[Move, ...], minutes: float) -> Plan:
+def checked(situation: Situation, reasons: Sequence[Reason], moves: tuple[Move, ...]) -> Plan:
     """Return the plan with what it is expected to do, ramps included."""
-    del minutes
     left = max(_left_over(situation, reason, moves) for reason in reasons)
     change = _change(situation.group, moves)
     return Plan(

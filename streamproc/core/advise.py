@@ -22,44 +22,35 @@ from typing import Literal
 
 import numpy as np
 
-from streamproc.core.advice_plan import (
-    DIGITS,
-    EFFECT_ERROR_RATIO,
+from streamproc.core.advice_group import (
     HIGH,
     LOW,
     MINUTE_US,
     Group,
-    Move,
     Outlook,
+    Resource,
+    beyond,
+    probability_beyond,
+)
+from streamproc.core.advice_plan import (
+    DIGITS,
+    Move,
     Plan,
     Reason,
-    Resource,
     Situation,
     Solve,
-    beyond,
     checked,
     guard,
     minutes_left,
     plan_moves,
-    probability_beyond,
 )
-from streamproc.core.messages import Difference, Effect, Precondition, Setpoint, iso_time
-from streamproc.core.quantiles import NAMES
+from streamproc.core.advice_text import AdviseSettings, OpenAdvice, leading, recommendation, withdrawal
+from streamproc.core.messages import Setpoint
 
 MATERIAL_RATIO = 0.1  # of the advised move: a smaller change is not worth an operator's eye
 MATERIAL_RANGE_RATIO = 0.01  # of the range of the resource: nor is this
 ALERT_CONFIDENCE = 0.95  # the limit is crossed now: measured, not foreseen
 REFUSED = "REFUSED"  # label of the counter: the guard did not let an answer through
-
-
-@dataclass(frozen=True, slots=True)
-class AdviseSettings:
-    """The site file's `[advise]`."""
-
-    horizon_min: int
-    quantile: int  # place in core.quantiles.LEVELS
-    valid_min: int
-    hold_min: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +62,6 @@ class ActiveAlert:
     onset_us: int
     ts_us: int
     limits: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class OpenAdvice:
-    """The recommendation in force of a group."""
-
-    recommendation_id: str
-    seq: int
-    point: str
-    side: str
-    moves: tuple[Move, ...]
-    changed_us: int  # last time the amounts were said
-    valid_until_us: int
-    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,16 +179,16 @@ def advise(
     group: Group, state: GroupState, view: View, settings: AdviseSettings, solve: Solve
 ) -> tuple[GroupState, list[Setpoint], int]:
     """Return the group after this moment, what to tell, and how many answers of the solver were refused."""
+    advice, hold_us = state.advice, settings.hold_min * MINUTE_US
     why = unfounded(group, state, view)
-    if why or expired(state, view.now_us):
-        return *_withdrawn(group, state, view, why or "it has expired"), 0
+    if advice is not None and (why or expired(state, view.now_us)):
+        return *_withdrawn(group, advice, view, why or "it has expired"), 0
     situation = situation_of(group, state, view, settings)
     reasons = reasons_of(situation, view)
-    advice, hold_us = state.advice, settings.hold_min * MINUTE_US
     if advice is not None and not any((r.point, r.side) == (advice.point, advice.side) for r in reasons):
         if view.now_us - advice.changed_us < hold_us:
             return state, [], 0
-        return *_withdrawn(group, state, view, "its reason is gone"), 0
+        return *_withdrawn(group, advice, view, "its reason is gone"), 0
     held = state.withdrawn_us > 0 and view.now_us - state.withdrawn_us < hold_us
     if advice is None and (not reasons or (held and not any(r.alert_id for r in reasons))):
         return state, [], 0
@@ -219,19 +196,23 @@ def advise(
     plan, refused = plan_moves(situation, reasons, minutes, solve)
     if advice is None:
         return (
-            (state, [], int(refused)) if plan is None else (*_issued(situation, reasons, plan, settings), 0)
+            (state, [], int(refused))
+            if plan is None
+            else (*_issued(situation, state, reasons, plan, settings), 0)
         )
     if refused:
-        return *_withdrawn(group, state, view, "no plan passed the check of bounds and ramps"), 1
+        return *_withdrawn(group, advice, view, "no plan passed the check of bounds and ramps"), 1
     after, told = _updated(situation, state, advice, reasons, plan, minutes, settings)
     return after, told, 0
 
 
 def _issued(
-    situation: Situation, reasons: Sequence[Reason], plan: Plan, settings: AdviseSettings
+    situation: Situation, state: GroupState, reasons: Sequence[Reason], plan: Plan, settings: AdviseSettings
 ) -> tuple[GroupState, list[Setpoint]]:
     first = reasons[0]
-    name = sha256(f"{first.point}|{first.side}|{first.onset_us}".encode()).hexdigest()[:32]
+    # A reason that outlives a withdrawal begins anew with it: an id has one ISSUE.
+    onset_us = max(first.onset_us, state.withdrawn_us)
+    name = sha256(f"{first.point}|{first.side}|{onset_us}".encode()).hexdigest()[:32]
     advice = OpenAdvice(name, 0, first.point, first.side, (), 0, 0, "")
     return _told(situation, "ISSUE", advice, reasons, plan, settings, changed=True)
 
@@ -248,9 +229,10 @@ def _updated(
     """Say it again if the amounts changed materially (and may), or if it would run out while its reason stands."""
     now_us = situation.now_us
     held = now_us - advice.changed_us < settings.hold_min * MINUTE_US
-    if plan is not None and _material(situation.group, advice.moves, plan.moves):
-        if not (held and _shrinks(situation.group, advice.moves, plan.moves)):
-            return _told(situation, "UPDATE", advice, reasons, plan, settings, changed=True)
+    group, new = situation.group, plan.moves if plan is not None else ()
+    material = plan is not None and _material(group, advice.moves, new)
+    if plan is not None and material and not (held and _shrinks(group, advice.moves, new)):
+        return _told(situation, "UPDATE", advice, reasons, plan, settings, changed=True)
     if advice.valid_until_us - now_us > settings.valid_min * MINUTE_US // 2:
         return state, []
     # Renewed as it is, if it still passes: the base is where the resource would be, which may have drifted.
@@ -292,23 +274,8 @@ def _shrinks(group: Group, old: Sequence[Move], new: Sequence[Move]) -> bool:
     )
 
 
-def _withdrawn(group: Group, state: GroupState, view: View, why: str) -> tuple[GroupState, list[Setpoint]]:
-    advice = state.advice
-    assert advice is not None
-    area = next((p.area for p in group.points if p.id == advice.point), group.points[0].area)
-    message = Setpoint(
-        recommendation_id=advice.recommendation_id,
-        seq=advice.seq + 1,
-        action="WITHDRAW",
-        area=area,
-        reason=f"{advice.point}: {why}",
-        ts_us=view.now_us,
-        valid_from_us=view.now_us,
-        valid_until_us=view.now_us,
-        message=f"Advice only: the recommendation for {advice.point} is withdrawn, because {why} (area {area})",
-        model_digest=advice.digest,
-    )
-    return GroupState(None, view.now_us), [message]
+def _withdrawn(group: Group, advice: OpenAdvice, view: View, why: str) -> tuple[GroupState, list[Setpoint]]:
+    return GroupState(None, view.now_us), [withdrawal(group, advice, view.now_us, why)]
 
 
 def _told(
@@ -322,116 +289,12 @@ def _told(
     changed: bool,
 ) -> tuple[GroupState, list[Setpoint]]:
     now_us = situation.now_us
-    # The reason that the advice was issued for leads, as long as it stands.
-    lead = next((r for r in reasons if (r.point, r.side) == (advice.point, advice.side)), reasons[0])
-    outlook = situation.outlooks[lead.point]
     advice = replace(
         advice,
         seq=advice.seq + 1,
         moves=plan.moves,
         changed_us=now_us if changed else advice.changed_us,
         valid_until_us=now_us + settings.valid_min * MINUTE_US,
-        digest=outlook.digest,
+        digest=situation.outlooks[leading(advice, reasons).point].digest,
     )
-    units = {r.id: r.unit for r in situation.group.resources}
-    reason = _reason(lead, settings)
-    area = next(p.area for p in situation.group.points if p.id == lead.point)
-    message = Setpoint(
-        recommendation_id=advice.recommendation_id,
-        seq=advice.seq,
-        action=action,
-        area=area,
-        reason=reason,
-        evidence=tuple(_evidence(r, situation, settings) for r in reasons),
-        forward=tuple(
-            Difference(resource=m.resource, attribute="setpoint", value=m.target, unit=units[m.resource])
-            for m in plan.moves
-        ),
-        reverse=tuple(
-            Difference(resource=m.resource, attribute="setpoint", value=m.base, unit=units[m.resource])
-            for m in plan.moves
-        ),
-        preconditions=_preconditions(situation, plan),
-        expected_effect=_effects(situation.group, plan),
-        relieved=plan.relieved,
-        confidence=lead.confidence,
-        ts_us=now_us,
-        valid_from_us=now_us,
-        valid_until_us=advice.valid_until_us,
-        message=_sentence(plan, units, reason, lead, area, advice.valid_until_us),
-        model_digest=advice.digest,
-    )
-    return GroupState(advice, 0), [message]
-
-
-def _reason(reason: Reason, settings: AdviseSettings) -> str:
-    side = "upper" if reason.side == HIGH else "lower"
-    limit = f"{side} limit of {reason.limit:g} {reason.unit}"
-    if reason.alert_id:
-        return f"{reason.point} is at {reason.worst:.5g} {reason.unit}, beyond its {limit}"
-    name = NAMES[settings.quantile if reason.side == HIGH else len(NAMES) - 1 - settings.quantile]
-    worst_at, crossing = iso_time(reason.worst_us * 1000), iso_time(reason.crossing_us * 1000)
-    told = f"is forecast ({name}) to reach {reason.worst:.5g} {reason.unit} at {worst_at}"
-    return f"{reason.point} {told}; {limit}, crossed from {crossing}"
-
-
-def _evidence(reason: Reason, situation: Situation, settings: AdviseSettings) -> str:
-    outlook = situation.outlooks[reason.point]
-    source = (
-        f"alert {reason.alert_id}"
-        if reason.alert_id
-        else (f"forecast issued {iso_time(outlook.issued_us * 1000)} by {outlook.method}")
-    )
-    return f"{_reason(reason, settings)} ({source})"
-
-
-def _preconditions(situation: Situation, plan: Plan) -> tuple[Precondition, ...]:
-    """Return the facts that held; with any of them false there would be no advice."""
-    by_id = {r.id: r for r in situation.group.resources}
-    facts = []
-    for move in plan.moves:
-        resource = by_id[move.resource]
-        outlook = situation.outlooks[resource.point]
-        at = iso_time(outlook.last_us * 1000)
-        facts += [
-            (f"{resource.id} value known", f"{outlook.last_value:.5g} {resource.unit} at {at}"),
-            (
-                f"{resource.id} within bounds",
-                f"{resource.value_min:g} to {resource.value_max:g} {resource.unit}",
-            ),
-            (f"{resource.id} within ramp", f"{resource.ramp_per_min:g} {resource.unit} per minute"),
-        ]
-    for point, _ in plan.change:
-        issued = iso_time(situation.outlooks[point].issued_us * 1000)
-        facts.append((f"forecast of {point} fresh and good", f"issued {issued}"))
-    return tuple(Precondition(name=name, holds=True, detail=detail) for name, detail in facts)
-
-
-def _effects(group: Group, plan: Plan) -> tuple[Effect, ...]:
-    units = {p.id: p.unit for p in group.points}
-    return tuple(
-        Effect(
-            point=point,
-            change=change,
-            low=round(change - EFFECT_ERROR_RATIO * abs(change), DIGITS),
-            high=round(change + EFFECT_ERROR_RATIO * abs(change), DIGITS),
-            unit=units[point],
-        )
-        for point, change in plan.change
-    )
-
-
-def _sentence(
-    plan: Plan, units: Mapping[str, str], reason: str, lead: Reason, area: str, until_us: int
-) -> str:
-    moves = " and ".join(
-        f"{m.resource} from {m.base:g} to {m.target:g} {units[m.resource]}" for m in plan.moves
-    )
-    rest = (
-        ""
-        if plan.relieved
-        else (f" Not fully relieved: up to {plan.excess:g} {lead.unit} beyond the limit remain.")
-    )
-    return (
-        f"Advice only: move {moves}. {reason} (area {area}). Valid until {iso_time(until_us * 1000)}.{rest}"
-    )
+    return GroupState(advice, 0), [recommendation(situation, action, advice, reasons, plan, settings)]

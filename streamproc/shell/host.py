@@ -75,7 +75,7 @@ class StageHost(Generic[S]):
             self._closing = False
             self.shards.clear()
             partitions = sorted({tp.partition for tp in ours})
-            blobs = await self._around.store.load(map(self._key, partitions)) if partitions else {}
+            blobs = await self._around.store.load([self._key(p) for p in partitions]) if partitions else {}
             starts: dict[Tp, int] = {}
             for partition in partitions:
                 topics = {tp.topic: at for tp, at in ours.items() if tp.partition == partition}

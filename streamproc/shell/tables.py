@@ -182,10 +182,7 @@ def _iso_ns(place: _Place, name: str, row: int, cell: str) -> int:
 
 def _open_parquet(path: Path) -> Table:
     try:
-        from pyarrow import (
-            ArrowException,
-            parquet,
-        )
+        from pyarrow import ArrowException, parquet  # noqa: PLC0415 - an optional part: the extra `parquet`
     except ImportError as error:
         raise RecordingError(f'{path}: Parquet needs pyarrow: pip install "streamproc[parquet]"') from error
     try:

@@ -21,18 +21,10 @@ from typing import Any
 import numpy as np
 
 from streamproc.config import SiteConfig
-from streamproc.core.advice_plan import MINUTE_US, Group, Move, Outlook, Resource, Solve, Watched, groups_of
-from streamproc.core.advise import (
-    REFUSED,
-    ActiveAlert,
-    AdviseSettings,
-    GroupState,
-    OpenAdvice,
-    View,
-    advise,
-    expired,
-    unfounded,
-)
+from streamproc.core.advice_group import MINUTE_US, Group, Outlook, Resource, Watched, groups_of
+from streamproc.core.advice_plan import Move, Solve
+from streamproc.core.advice_text import AdviseSettings, OpenAdvice
+from streamproc.core.advise import REFUSED, ActiveAlert, GroupState, View, advise, expired, unfounded
 from streamproc.core.blob import pack_tree, unpack_tree
 from streamproc.core.messages import Alert, Forecast, Reason, Refusal, dead_letter, decode, encode
 from streamproc.core.quantiles import NAMES

@@ -249,12 +249,14 @@ def test_in_the_unclean_capture_only_the_injected_segment_is_seen_differently() 
     ours = [f for f in ours if f["soc"] != INJECTED_SOC]
     theirs = [f for f in theirs if f["soc"] != INJECTED_SOC]
     my_keys, their_keys = map(Counter, _keys(ours, theirs))
-    assert my_keys - their_keys == Counter()
-    # The receiver has one byte of the injected segment before the true one comes: that frame is lost to it.
+    # tshark takes the segment that fills the place of the injected one for a retransmission, and does not show it.
+    assert my_keys - their_keys == Counter({(0, 1, 112, 1_505_828_680, 316_667): 1})
+    # The receiver still has the last byte of the injected segment when the next true one comes: that frame is lost to it.
     assert their_keys - my_keys == Counter({(0, 1, 112, 1_505_828_680, 333_333): 1})
     assert Counter(f["reason"] for f in frames if f["type"] == "rejected") == {"bad_sync": 2, "capture_gap": 1}
-    mine = set(my_keys)
-    _assert_equal(ours, [f for f in theirs if _key(f["kind"], f) in mine])
+    both = my_keys & their_keys
+    ours = [f for f in ours if _key(KINDS[f["type"]], f) in both]
+    _assert_equal(ours, [f for f in theirs if _key(f["kind"], f) in both])
 
 
 # Frames of our own encoder.

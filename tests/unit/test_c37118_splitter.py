@@ -16,7 +16,9 @@ from streamproc.core.c37118.frame import header_bytes, with_crc
 
 
 def frame(size: int, *, kind: int = 0, idcode: int = 5, seed: int = 0, version: int = 1) -> bytes:
-    return with_crc(header_bytes(kind, size, idcode, 1, 2, version) + random.Random(seed).randbytes(size - 16))
+    return with_crc(
+        header_bytes(kind, size, idcode, 1, 2, version) + random.Random(seed).randbytes(size - 16)
+    )
 
 
 def flipped(good: bytes, place: int) -> bytes:
@@ -122,7 +124,9 @@ def test_another_type_is_refused_by_name(kind: int) -> None:
 
 def test_ieee_1344_is_refused_by_name() -> None:
     # SOC, sample count, status with the length in its low 12 bits, content, the same CRC
-    old = b"".join(with_crc(bytes.fromhex("c9db78c0") + bytes([3, i, 0x20, 36]) + bytes(26)) for i in range(9))
+    old = b"".join(
+        with_crc(bytes.fromhex("c9db78c0") + bytes([3, i, 0x20, 36]) + bytes(26)) for i in range(9)
+    )
     assert reasons(old) == [("ieee_1344", 0, 324)]
     assert reasons(old + A) == [("ieee_1344", 0, 324)]
 

@@ -1,4 +1,4 @@
-"""Protects the batch seam against silent change: what we override in Faust and aiokafka must exist, look and be called as when it was written."""
+"""Protects the batch seam: what we override in Faust and aiokafka must exist and be called as when it was written."""
 
 from __future__ import annotations
 
@@ -114,7 +114,8 @@ CALLED: list[tuple[Callable[..., Any], str]] = [
 
 @pytest.mark.parametrize(("caller", "piece"), CALLED, ids=lambda v: getattr(v, "__qualname__", str(v)))
 def test_what_we_override_is_still_called(caller: Callable[..., Any], piece: str) -> None:
-    source = " ".join(inspect.getsource(inspect.unwrap(caller)).split())
+    task = getattr(caller, "fun", caller)  # mode wraps a Service.task in an object
+    source = " ".join(inspect.getsource(inspect.unwrap(task)).split())
     wanted = " ".join(piece.split())
     assert wanted in source or wanted.replace("(", "( ") in source
 

@@ -174,7 +174,7 @@ def _parts(frames: bytes) -> list[bytes]:
 
 def _mark(frame: bytes) -> int:
     """Return CONT_IDX of a CFG-3, 0 for a frame of another kind."""
-    is_cfg3 = len(frame) > HEADER_SIZE and frame[1] >> 4 & 7 == CFG3
+    is_cfg3 = len(frame) >= HEADER_SIZE + 4 and frame[1] >> 4 & 7 == CFG3
     return int.from_bytes(frame[HEADER_SIZE : HEADER_SIZE + 2], "big") if is_cfg3 else 0
 
 

@@ -195,7 +195,7 @@ def _read_pmu2(cursor: _Cursor) -> PmuInfo:
         format=form,
         phasor_names=phasor_names,
         phasor_is_current=tuple(unit >> 24 != 0 for unit in phunit),
-        phasor_factor=tuple((unit & 0xFFFFFF) * 1e-5 for unit in phunit),
+        phasor_factor=tuple((unit & 0xFFFFFF) / 1e5 for unit in phunit),
         analog_names=analog_names,
         digital_names=digital_names,
         nominal_hz=50.0 if fnom & 1 else 60.0,
