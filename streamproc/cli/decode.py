@@ -38,17 +38,19 @@ def decode(
 
     captured = list(read_capture(_content(file)))
     base = _base_book(file, config_file, captured)
-    count = 0
+    count, refusal = 0, "no C37.118 frame is in it"
     for plain in list_frames(captured, base):
         if as_json:
             sys.stdout.buffer.write(orjson.dumps(plain, option=orjson.OPT_APPEND_NEWLINE))
         else:
             sys.stdout.write(_line(plain) + "\n")
-        count += plain["type"] != "rejected"
+        if plain["type"] == "rejected":
+            refusal = plain["detail"]
+        else:
+            count += 1
     sys.stdout.flush()
     if not count:
-        last = captured[-1].rejection if captured else None
-        sys.stderr.write(f"streamproc: {file}: {last.detail if last else 'no C37.118 frame is in it'}\n")
+        sys.stderr.write(f"streamproc: {file}: {refusal}\n")
         raise typer.Exit(1)
 
 

@@ -52,7 +52,7 @@ def recommendation(
     """Return the record for advice that is in force from now on."""
     units = {r.id: r.unit for r in situation.group.resources}
     lead = leading(advice, reasons)
-    reason = _reason(lead, settings)
+    reason = _reason(lead, situation, settings)
     area = next(p.area for p in situation.group.points if p.id == lead.point)
     return Setpoint(
         recommendation_id=advice.recommendation_id,
@@ -104,25 +104,27 @@ def _differences(pairs: Sequence[tuple[Move, float]], units: Mapping[str, str]) 
     )
 
 
-def _reason(reason: Reason, settings: AdviseSettings) -> str:
+def _reason(reason: Reason, situation: Situation, settings: AdviseSettings) -> str:
     side = "upper" if reason.side == HIGH else "lower"
     limit = f"{side} limit of {reason.limit:g} {reason.unit}"
+    # While advice is followed, the measurement is not what would be there without it.
+    followed = situation.offset(reason.point) != 0.0
+    without = " without this advice" if followed else ""
+    worst = f"{reason.worst:.5g} {reason.unit}"
     if reason.alert_id:
-        return f"{reason.point} is at {reason.worst:.5g} {reason.unit}, beyond its {limit}"
+        return f"{reason.point} {'would be' if followed else 'is'} at {worst}{without}, beyond its {limit}"
     name = NAMES[settings.quantile if reason.side == HIGH else len(NAMES) - 1 - settings.quantile]
     worst_at, crossing = iso_time(reason.worst_us * 1000), iso_time(reason.crossing_us * 1000)
-    told = f"is forecast ({name}) to reach {reason.worst:.5g} {reason.unit} at {worst_at}"
+    told = f"is forecast ({name}) to reach {worst} at {worst_at}{without}"
     return f"{reason.point} {told}; {limit}, crossed from {crossing}"
 
 
 def _evidence(reason: Reason, situation: Situation, settings: AdviseSettings) -> str:
     outlook = situation.outlooks[reason.point]
-    source = (
-        f"alert {reason.alert_id}"
-        if reason.alert_id
-        else (f"forecast issued {iso_time(outlook.issued_us * 1000)} by {outlook.method}")
-    )
-    return f"{_reason(reason, settings)} ({source})"
+    source = f"forecast issued {iso_time(outlook.issued_us * 1000)} by {outlook.method}"
+    if reason.alert_id:
+        source = f"alert {reason.alert_id}"
+    return f"{_reason(reason, situation, settings)} ({source})"
 
 
 def _preconditions(situation: Situation, plan: Plan) -> tuple[Precondition, ...]:

@@ -47,8 +47,8 @@ from streamproc.core.advice_plan import (
 from streamproc.core.advice_text import AdviseSettings, OpenAdvice, leading, recommendation, withdrawal
 from streamproc.core.messages import Setpoint
 
-MATERIAL_RATIO = 0.1  # of the advised move: a smaller change is not worth an operator's eye
-MATERIAL_RANGE_RATIO = 0.01  # of the range of the resource: nor is this
+MATERIAL_RATIO = 0.25  # of the advised move: a smaller change is not worth an operator's eye
+MATERIAL_RANGE_RATIO = 0.02  # of the range of the resource: nor is this
 ALERT_CONFIDENCE = 0.95  # the limit is crossed now: measured, not foreseen
 REFUSED = "REFUSED"  # label of the counter: the guard did not let an answer through
 

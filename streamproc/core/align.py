@@ -263,45 +263,26 @@ def _close(
     state: AlignState, samples: Samples, settings: AlignSettings, *, flush: bool
 ) -> tuple[AlignState, Aligned]:
     """Take in frames that are in time, and close what they close; with `flush`, everything that is open."""
-    n_pmu = state.seen.size
-    n_frame = samples.instant.size
+    n_pmu, n_frame = state.seen.size, samples.instant.size
     clock = np.maximum.accumulate(
         np.concatenate([[state.clock], samples.instant])
     )  # clock[f + 1]: after frame f
     state = _with_lag(state, samples, clock[1:], settings.rate_hz)
-    waiting = state.waiting
-    # Waiting samples count as arrived before the first frame of this batch: frame -1.
-    every = Samples(
-        np.concatenate([np.full(waiting.frame.size, -1, dtype=np.int64), samples.frame]),
-        np.concatenate([waiting.column, samples.column]),
-        np.concatenate([waiting.instant[waiting.frame], samples.instant[samples.frame]]),  # per sample here
-        np.concatenate([waiting.value, samples.value]),
-        np.concatenate([waiting.quality, samples.quality]),
-    )
-    n_open = (
-        max(0, int(clock[-1]) + 1 - state.next_open) if state.clock >= 0 else 0
-    )  # before the first frame: none
+    every = _with_waiting(state.waiting, samples)
+    first_ever = state.clock < 0
+    n_open = 0 if first_ever else max(0, int(clock[-1]) + 1 - state.next_open)
     arrival = _arrivals(every, state.next_open - settings.absent, settings.absent + n_open, n_pmu)
     deadline = np.searchsorted(clock[1:], state.next_open + np.arange(n_open) + settings.wait)
     closed_at, seen, missing = _closings(arrival, deadline, state, settings, n_frame, flush=flush)
 
     n_closed = closed_at.size
     row = every.instant - state.next_open
-    on_time = row >= 0
-    of_closed = np.flatnonzero(on_time & (row < n_closed))
-    on_time[of_closed] = every.frame[of_closed] <= closed_at[row[of_closed]]
-    first = np.zeros(every.frame.size, dtype=np.bool_)
-    index = np.flatnonzero(on_time)
-    # First of each (instant, PMU) in arrival order: np.unique returns the first place of each value.
-    _, place = np.unique(row[index] * n_pmu + every.column[index], return_index=True)
-    first[index[place]] = True
-
+    on_time, first = _on_time_and_first(every, row, closed_at, n_pmu)
     taken = first & (row < n_closed)
     value = np.full((n_closed, n_pmu, N_VALUE), np.nan)
     quality = np.full((n_closed, n_pmu), DISCARDED, dtype=np.uint32)
     value[row[taken], every.column[taken]] = every.value[taken]
     quality[row[taken], every.column[taken]] = every.quality[taken]
-    kept = np.flatnonzero(first & ~taken)
     numbers = np.arange(n_closed) + state.next_open
     wrong_clock, recent = _wrong_in_rows(state, numbers, n_pmu, settings.rate_hz)
     ahead = clock[np.minimum(closed_at + 1, n_frame)] - numbers if n_closed else numbers
@@ -316,17 +297,40 @@ def _close(
         arrived=arrived,
         wrong_column=state.wrong_column[recent],
         wrong_instant=state.wrong_instant[recent],
-        waiting=Samples(
-            np.arange(kept.size, dtype=np.int64),
-            every.column[kept],
-            every.instant[kept],
-            every.value[kept],
-            every.quality[kept],
-        ),
+        waiting=_only(every, np.flatnonzero(first & ~taken)),
     )
-    late = int((~on_time).sum())
-    duplicate = int((on_time & ~first).sum())
+    late, duplicate = int((~on_time).sum()), int((on_time & ~first).sum())
     return after, Aligned(numbers, value, quality, ahead, missing, late, duplicate, wrong_clock)
+
+
+def _with_waiting(waiting: Samples, samples: Samples) -> Samples:
+    """Return all samples with the instant of each sample; those that wait arrived before the first frame: frame -1."""
+    return Samples(
+        np.concatenate([np.full(waiting.frame.size, -1, dtype=np.int64), samples.frame]),
+        np.concatenate([waiting.column, samples.column]),
+        np.concatenate([waiting.instant[waiting.frame], samples.instant[samples.frame]]),
+        np.concatenate([waiting.value, samples.value]),
+        np.concatenate([waiting.quality, samples.quality]),
+    )
+
+
+def _only(every: Samples, kept: I64) -> Samples:
+    """Return these samples as what waits, each a frame of its own."""
+    frame = np.arange(kept.size, dtype=np.int64)
+    return Samples(frame, every.column[kept], every.instant[kept], every.value[kept], every.quality[kept])
+
+
+def _on_time_and_first(every: Samples, row: I64, closed_at: I64, n_pmu: int) -> tuple[Bool, Bool]:
+    """Return which samples came before their instant closed, and which of those are the first of their PMU."""
+    on_time = row >= 0
+    of_closed = np.flatnonzero(on_time & (row < closed_at.size))
+    on_time[of_closed] = every.frame[of_closed] <= closed_at[row[of_closed]]
+    first = np.zeros(row.size, dtype=np.bool_)
+    index = np.flatnonzero(on_time)
+    # First of each (instant, PMU) in arrival order: np.unique returns the first place of each value.
+    _, place = np.unique(row[index] * n_pmu + every.column[index], return_index=True)
+    first[index[place]] = True
+    return on_time, first
 
 
 def _arrivals(every: Samples, base: int, n_row: int, n_pmu: int) -> I64:

@@ -63,7 +63,9 @@ def _found(
 ) -> tuple[list[CapturedFrame], int]:
     """Return frames and rejections of a buffer in order of place, and how many bytes are done with."""
     parts = split(buffer, final=final)
-    found = [(start, start + size, None) for start, size in parts.frames.tolist()]
+    found: list[tuple[int, int, Rejection | None]] = [
+        (start, start + size, None) for start, size in parts.frames.tolist()
+    ]
     found += [(r.start, r.start + r.size, r) for r in parts.rejections]
     if parts.rejections:
         found.sort(key=lambda entry: entry[0])

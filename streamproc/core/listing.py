@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamproc.core.c37118.book import Book
+from streamproc.core.c37118.book import LAST_FRAGMENT, Book
 from streamproc.core.c37118.configuration import Configuration, parse_configuration
 from streamproc.core.c37118.decode import decode
 from streamproc.core.c37118.describe import (
@@ -97,12 +97,13 @@ class _Lister:
         return _placed(item, {**described, "cont_idx": cont_idx} if _is_cfg3(frame) else described)
 
     def _parsed(self, frame: bytes, cont_idx: int, book: Book) -> Configuration | None:
-        whole: bytes | None = frame
-        if cont_idx:  # a fragment: only after the last one the book knows the whole
-            layout = book.layouts.get(int.from_bytes(frame[4:6], "big"))
-            whole = layout.config if layout is not None and cont_idx == 0xFFFF else None
-        config = None if whole is None else parse_configuration(whole)
-        return None if isinstance(config, Rejection) else config
+        if not cont_idx:
+            config = parse_configuration(frame)
+            return None if isinstance(config, Rejection) else config
+        layout = book.layouts.get(int.from_bytes(frame[4:6], "big"))
+        if layout is None or cont_idx != LAST_FRAGMENT:  # only the last fragment makes it whole
+            return None
+        return Configuration(layout.kind, layout.idcode, layout.time_base, layout.data_rate, layout.pmus)
 
 
 def list_frames(captured: Iterable[CapturedFrame], base: Book | None = None) -> Iterator[Plain]:

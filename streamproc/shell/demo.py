@@ -83,7 +83,12 @@ def run_demo(options: DemoOptions, screen: Screen) -> int:
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory / "kafka", ignore_errors=True)
         name, bootstrap = _start_broker(options, screen, directory, stack)
-        return asyncio.run(Demo(options, screen, directory, bootstrap, name).run())
+
+
+        async def run() -> int:
+            return await Demo(options, screen, directory, bootstrap, name).run()
+
+        return asyncio.run(run())
 
 
 def _start_broker(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from xml.etree import ElementTree as Xml  # noqa: S405 - a document with a DTD is refused before it is parsed
+from xml.etree import ElementTree as Xml  # a document with a DTD is refused before it is parsed
 
 from streamproc.core.c37118 import (
     CFG1,

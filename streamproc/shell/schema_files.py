@@ -69,25 +69,7 @@ def examples() -> dict[str, Message]:
     """Return one example of every message."""
     t_us = 1_355_156_585_500_000
     digest = DIGEST
-    text = "Frequency at {source} left its course by {value} times the usual, limit {limit}"
-    finding = Finding(
-        type="raise",
-        finding_id="5d2b8c1f0a9e4d7c6b3a291807f6e5d4",
-        area="north",
-        position="main",
-        ts_us=t_us,
-        kind="frequency_jump",
-        rule="frequency_jump",
-        priority=2,
-        sources=("PMSTN_34",),
-        scores=(5.26,),
-        onsets_us=(t_us,),
-        limit=12.0,
-        unit="x usual",
-        window_s=0.5,
-        text=text,
-        model_digest=digest,
-    )
+    finding = _finding(t_us, digest)
     alert = Alert(
         alert_id="9ed9ea9694fd1237e3671616e8ae1777",
         seq=1,
@@ -132,6 +114,28 @@ def examples() -> dict[str, Message]:
         "setpoint": _setpoint(t_us, digest),
         "health": Health(worker="node-1:4242", stage="score", partition=0, seq=17, ts_us=t_us, lag_records=0),
     }
+
+
+def _finding(t_us: int, digest: str) -> Finding:
+    text = "Frequency at {source} left its course by {value} times the usual, limit {limit}"
+    return Finding(
+        type="raise",
+        finding_id="5d2b8c1f0a9e4d7c6b3a291807f6e5d4",
+        area="north",
+        position="main",
+        ts_us=t_us,
+        kind="frequency_jump",
+        rule="frequency_jump",
+        priority=2,
+        sources=("PMSTN_34",),
+        scores=(5.26,),
+        onsets_us=(t_us,),
+        limit=12.0,
+        unit="x usual",
+        window_s=0.5,
+        text=text,
+        model_digest=digest,
+    )
 
 
 def _forecast(t_us: int, digest: str) -> Forecast:

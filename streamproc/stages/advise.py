@@ -176,7 +176,8 @@ class AdviseStage:
             memory, told, refused = advise(group, memory, view, self._settings, self._solve)
             left = {k: v for k, v in state.dirty_us.items() if k != name}
             state = replace(state, groups={**state.groups, name: memory}, dirty_us=left)
-            counts["recommendations", REFUSED] += refused
+            if refused:
+                counts["recommendations", REFUSED] += refused
             for message in told:
                 key = message.recommendation_id.encode()
                 outputs.append(Output(TOPIC_SETPOINTS, key, encode(message), message.ts_us // 1000))

@@ -116,7 +116,12 @@ def _compare(ours: Plain, theirs: Plain) -> list[str]:
 def _compare_data(ours: Plain, theirs: Plain) -> list[str]:
     wrong = _same("STN", ours["stn"], theirs["stn"]) + _same("STAT", ours["stat"], theirs["stat"])
     fields = ours["stat_fields"]
-    names = {"status": "data_error", "sync": "sync_error", "sorting": "sorted_by_arrival", "trigger": "trigger"}
+    names = {
+        "status": "data_error",
+        "sync": "sync_error",
+        "sorting": "sorted_by_arrival",
+        "trigger": "trigger",
+    }
     names |= {"CFGchange": "config_change", "data_modified": "data_modified", "pmu_tq": "pmu_time_quality"}
     names |= {"t_unlock": "unlocked_time", "trigger_reason": "trigger_reason"}
     for name, bits in theirs["stat_bits"].items():
@@ -127,7 +132,9 @@ def _compare_data(ours: Plain, theirs: Plain) -> list[str]:
         wrong += _raw(name, [ours[raw]], theirs[raw])
         wrong += _or_absent(name, ours[name], theirs[name], theirs[raw])
     for mine, other in zip(ours["analogs"], theirs["analogs"], strict=True):
-        wrong += _same("analog name", mine["name"], other["name"]) + _raw("analog", [mine["raw"]], other["raw"])
+        wrong += _same("analog name", mine["name"], other["name"]) + _raw(
+            "analog", [mine["raw"]], other["raw"]
+        )
         wrong += _or_absent("analog", mine["value"], other["value"], other["raw"])
     return wrong + _same("digitals", [d["word"] for d in ours["digitals"]], theirs["digitals"])
 
@@ -196,7 +203,7 @@ def _compare_units3(ours: Plain, theirs: Plain) -> list[str]:
         ("GRP_DLY", [ours["grp_dly_us"]], theirs["delay_us"]),
     ]
     place = [ours["latitude_deg"], ours["longitude_deg"], ours["elevation_m"]]
-    lists.append(("place", [v for v in place if abs(v) != float("inf")], sum(theirs["place"], [])))
+    lists.append(("place", [v for v in place if abs(v) != float("inf")], [v for values in theirs["place"] for v in values]))
     for name, mine, other in lists:
         wrong += _same(f"number of {name}", len(mine), len(other))
         pairs = zip(mine, other, strict=False)
@@ -253,7 +260,10 @@ def test_in_the_unclean_capture_only_the_injected_segment_is_seen_differently() 
     assert my_keys - their_keys == Counter({(0, 1, 112, 1_505_828_680, 316_667): 1})
     # The receiver still has the last byte of the injected segment when the next true one comes: that frame is lost to it.
     assert their_keys - my_keys == Counter({(0, 1, 112, 1_505_828_680, 333_333): 1})
-    assert Counter(f["reason"] for f in frames if f["type"] == "rejected") == {"bad_sync": 2, "capture_gap": 1}
+    assert Counter(f["reason"] for f in frames if f["type"] == "rejected") == {
+        "bad_sync": 2,
+        "capture_gap": 1,
+    }
     both = my_keys & their_keys
     ours = [f for f in ours if _key(KINDS[f["type"]], f) in both]
     _assert_equal(ours, [f for f in theirs if _key(f["kind"], f) in both])

@@ -79,7 +79,11 @@ def test_a_fragment_of_an_ip_packet_is_reported_and_not_lost_silently() -> None:
     first = ethernet(ipv4(17, whole[:16], fragment=0x2000))
     last = ethernet(ipv4(17, whole[16:], fragment=2))
     captured = list(read_capture(pcap([first, last, udp(FRAMES[1])])))
-    assert [c.rejection and c.rejection.reason for c in captured] == [Reason.IP_FRAGMENT, Reason.IP_FRAGMENT, None]
+    assert [c.rejection and c.rejection.reason for c in captured] == [
+        Reason.IP_FRAGMENT,
+        Reason.IP_FRAGMENT,
+        None,
+    ]
     assert captured[0].frame + captured[1].frame == whole
 
 
@@ -155,7 +159,10 @@ def test_both_directions_of_a_connection_are_streams_of_their_own() -> None:
 
 
 def test_other_traffic_is_passed_over_and_unknown_ports_are_found() -> None:
-    other = [udp(bytes(40), source=53, target=4000), tcp(b"GET / HTTP/1.1\r\n\r\n", 1, source=80, target=4001)]
+    other = [
+        udp(bytes(40), source=53, target=4000),
+        tcp(b"GET / HTTP/1.1\r\n\r\n", 1, source=80, target=4001),
+    ]
     arp = ethernet(bytes(28), kind=0x0806)
     content = pcap([*other, arp, udp(FRAMES[0], source=9999, target=8888)])
     assert [(c.frame, c.rejection) for c in read_capture(content)] == [(FRAMES[0], None)]

@@ -71,7 +71,9 @@ def test_framecapture_equals_the_sample_frames_of_another_implementation(capsys:
     assert sample["ts"] == "2012-12-10T16:24:04.766666Z"
     floats = unpack(">14f", data[16:72])
     (pmu_shown,) = sample["pmus"]
-    assert [p["name"] for p in pmu_shown["phasors"]] == [f"PZR.{n}" for n in ("AI", "BV", "CI", "AV", "BI", "CV")]
+    assert [p["name"] for p in pmu_shown["phasors"]] == [
+        f"PZR.{n}" for n in ("AI", "BV", "CI", "AV", "BI", "CV")
+    ]
     assert [v for p in pmu_shown["phasors"] for v in p["raw"]] == list(floats[:12])
     assert pmu_shown["freq_hz"] == floats[12]
     assert pmu_shown["rocof_hz_s"] == pytest.approx(floats[13], abs=1e-12)
@@ -111,7 +113,9 @@ def test_a_damaged_or_dangerous_xml_is_refused_in_one_sentence(content: bytes, w
         soap_configuration(content, "site.config.xml")
 
 
-def test_a_configuration_can_be_given_as_a_file_and_a_wrong_one_is_named(capsys: Capture, tmp_path: Path) -> None:
+def test_a_configuration_can_be_given_as_a_file_and_a_wrong_one_is_named(
+    capsys: Capture, tmp_path: Path
+) -> None:
     frame, layout = stream(pmu())
     shown = tmp_path / "data.c37"
     shown.write_bytes(b"".join(frames(layout, 3)))
@@ -129,7 +133,9 @@ def test_a_configuration_can_be_given_as_a_file_and_a_wrong_one_is_named(capsys:
     assert "absent.c37: No such file" in err
 
 
-def test_data_without_a_configuration_are_rejected_with_the_fields_of_their_head(capsys: Capture, tmp_path: Path) -> None:
+def test_data_without_a_configuration_are_rejected_with_the_fields_of_their_head(
+    capsys: Capture, tmp_path: Path
+) -> None:
     _, layout = stream(pmu(), idcode=77)
     shown = tmp_path / "data.c37"
     shown.write_bytes(b"".join(frames(layout, 2)))
@@ -152,9 +158,13 @@ def test_ieee_1344_is_refused_by_name(capsys: Capture) -> None:
 def test_the_lines_for_people_name_what_is_in_a_frame(capsys: Capture, tmp_path: Path) -> None:
     frame, layout = stream(pmu(n_phasor=2, stn="NO\x1bRTH"))
     nan = np.full((1, 1), np.nan)
-    absent = encode_data(layout, np.array([0]), nan, rocof_hz_s=nan, phasor=np.full((1, 2), complex(np.nan, np.nan)))
+    absent = encode_data(
+        layout, np.array([0]), nan, rocof_hz_s=nan, phasor=np.full((1, 2), complex(np.nan, np.nan))
+    )
     shown = tmp_path / "x.c37"
-    shown.write_bytes(encode_header(7, "hello") + encode_command(7, 2) + frame + frames(layout, 1)[0] + absent[0] + b"?")
+    shown.write_bytes(
+        encode_header(7, "hello") + encode_command(7, 2) + frame + frames(layout, 1)[0] + absent[0] + b"?"
+    )
     code, lines, _ = _run(capsys, str(shown))
     assert code == 0
     assert "header   IDCODE 7 21 bytes  hello" in lines[0]
@@ -238,7 +248,9 @@ def test_everything_of_a_frame_is_in_its_object() -> None:
     assert only["phasors"][0]["magnitude"] == pytest.approx(20000)
     assert only["phasors"][0]["angle_deg"] == pytest.approx(57.29578)
     assert only["phasors"][1]["raw"] == [32768, -32768]
-    assert {only["phasors"][1][key] for key in ("magnitude", "angle_rad", "angle_deg", "real", "imag")} == {None}
+    assert {only["phasors"][1][key] for key in ("magnitude", "angle_rad", "angle_deg", "real", "imag")} == {
+        None
+    }
     assert (only["freq_hz"], only["freq_raw"]) == (pytest.approx(50.01), 10)
     assert (only["rocof_hz_s"], only["rocof_raw"]) == (pytest.approx(-0.25), -25)
     assert [a["value"] for a in only["analogs"]] == [12.0, None]
@@ -256,7 +268,9 @@ def test_every_stat_word_is_read_bit_by_bit() -> None:
         assert [fields[n] for n in ("data_invalid", "pmu_error", "sync_error", "sorted_by_arrival")] == [
             b == "1" for b in bits[:4]
         ]
-        assert [fields[n] for n in ("trigger", "config_change", "data_modified")] == [b == "1" for b in bits[4:7]]
+        assert [fields[n] for n in ("trigger", "config_change", "data_modified")] == [
+            b == "1" for b in bits[4:7]
+        ]
         assert fields["pmu_time_quality"] == int(bits[7:10], 2)
         assert fields["unlocked_time"] == int(bits[10:12], 2)
         assert fields["trigger_reason"] == int(bits[12:16], 2)
@@ -273,7 +287,9 @@ def test_every_time_quality_byte_is_read_bit_by_bit() -> None:
         }
 
 
-def test_a_sibling_configuration_is_not_believed_when_it_does_not_fit(capsys: Capture, tmp_path: Path) -> None:
+def test_a_sibling_configuration_is_not_believed_when_it_does_not_fit(
+    capsys: Capture, tmp_path: Path
+) -> None:
     for name in ("framecapture.PmuCapture", "framecapture.config.xml"):
         shutil.copy(GSF / name, tmp_path / name)
     code, lines, err = _run(capsys, str(tmp_path / "framecapture.PmuCapture"), "--json")

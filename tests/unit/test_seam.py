@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streamproc.shell.ledger import Ledger, Tp
 from streamproc.shell.seam import BatchScheduler, scheduler_of
-from streamproc.shell.watch import LoopGuard, Standing, StallWatch
+from streamproc.shell.watch import LoopGuard, StallWatch, Standing
 
 TP = Tp("in", 0)
 G = 7

@@ -44,7 +44,7 @@ ANALOG_TYPES = {0: "single_point_on_wave", 1: "rms", 2: "peak"}
 
 @lru_cache(maxsize=65536)
 def stat_fields(stat: int) -> Plain:
-    """Return what the bits of a STAT word mean (IEEE C37.118.2-2011, Table 7). The dictionary is shared: do not change it."""
+    """Return what the bits of a STAT word mean (IEEE C37.118.2-2011, Table 7), in a dictionary that is shared."""
     return {
         "data_error": stat >> 14,
         "data_error_text": DATA_ERROR[stat >> 14],
@@ -65,7 +65,7 @@ def stat_fields(stat: int) -> Plain:
 
 @lru_cache(maxsize=256)
 def time_fields(quality: int) -> Plain:
-    """Return what the high byte of FRACSEC means. Direction 1 means that a second is deleted (GSF; tshark says the reverse)."""
+    """Return what the high byte of FRACSEC means. Direction 1: a second is deleted (GSF; tshark says the reverse)."""
     return {
         "time_quality": quality & 15,
         "leap_second_direction": quality >> 6 & 1,
@@ -365,5 +365,5 @@ def _bit_names(labels: tuple[str, ...]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=65536)
 def _digital(names: tuple[str, ...], word: int) -> Plain:
-    """Return a digital word; the first label of the configuration is the least significant bit. Shared: do not change it."""
+    """Return a digital word, in a dictionary that is shared; the configuration's first label is bit 0."""
     return {"word": word, "bits": {name: word >> bit & 1 for bit, name in enumerate(names)}}
