@@ -35,6 +35,7 @@ MARGIN_RATIO = 0.01  # of the limit: a crossing is relieved to this much inside,
 PENALTY_FACTOR = 1000.0  # relief is worth more than any move costs
 TIE = 1e-6  # of the cost, per place in the list: equal resources are used in the order of the site file
 DIGITS = 3  # of advised values
+OUTSIDE_RATIO = 0.02  # of its range: a resource further outside its bounds is not understood, and left alone
 TOLERANCE = 1e-6  # of a bound, in the unit: what a solver may be off
 
 
@@ -136,6 +137,11 @@ class Situation:
         """Return the last value of a resource."""
         return self.outlooks[resource.point].last_value
 
+    def base(self, resource: Resource) -> float:
+        """Return where a resource would stand without advice, within its bounds."""
+        base = self.present(resource) - self.moved.get(resource.id, 0.0)
+        return min(max(base, resource.value_min), resource.value_max)
+
     def room(self, resource: Resource, minutes: float) -> tuple[float, float]:
         """Return the lowest and highest target that bounds and ramp allow in this time."""
         present, reach = self.present(resource), resource.ramp_per_min * minutes
@@ -143,9 +149,8 @@ class Situation:
 
 
 def minutes_left(reasons: Sequence[Reason], now_us: int, valid_min: int) -> float:
-    """Return the time for the moves: until the first worst moment, at least a minute; an alert now: `valid_min`."""
-    left = [valid_min if r.alert_id else (r.worst_us - now_us) / MINUTE_US for r in reasons]
-    return max(1.0, float(min(left)))
+    """Return the time for the moves: until the worst moment; at least as long as the advice is valid."""
+    return min(max(float(valid_min), (r.worst_us - now_us) / MINUTE_US) for r in reasons)
 
 
 def plan_moves(
@@ -160,7 +165,7 @@ def plan_moves(
     if answer is None:
         return None, False
     n = len(resources)
-    base = np.array([situation.present(r) - situation.moved.get(r.id, 0.0) for r in resources])
+    base = np.array([situation.base(r) for r in resources])
     raw = np.asarray(answer, dtype=np.float64)
     if raw.shape != problem.cost.shape or not np.isfinite(raw).all():
         return None, True
@@ -251,8 +256,11 @@ def _left_over(situation: Situation, reason: Reason, moves: Sequence[Move]) -> f
 
 
 def _has_room(situation: Situation, resource: Resource, minutes: float) -> bool:
+    """Return whether a resource can be moved: it is where it may be, as far as can be measured."""
+    slack = OUTSIDE_RATIO * (resource.value_max - resource.value_min)
+    present = situation.present(resource)
     low, high = situation.room(resource, minutes)
-    return low <= high
+    return resource.value_min - slack <= present <= resource.value_max + slack and low <= high
 
 
 def _problem(
@@ -272,7 +280,7 @@ def _problem(
             bounds.append(-float(beyond(situation.worst(point.id, side, reasons), limit, side)) - margin)
     n, m = len(resources), len(rows)
     effects = np.array(rows).reshape(m, n)
-    base = np.array([situation.present(r) - situation.moved.get(r.id, 0.0) for r in resources])
+    base = np.array([situation.base(r) for r in resources])
     low, high = np.array([room[0] for room in rooms]) - base, np.array([room[1] for room in rooms]) - base
     cost = np.array([r.cost * (1.0 + TIE * i) + TIE for i, r in enumerate(resources)])
     smallest = np.where(effects == 0.0, np.inf, np.abs(effects)).min(axis=0, initial=np.inf)

@@ -246,8 +246,7 @@ def _updated(
 
 def _rebased(situation: Situation, move: Move) -> Move:
     resource = next(r for r in situation.group.resources if r.id == move.resource)
-    base = situation.present(resource) - situation.moved.get(move.resource, 0.0)
-    return replace(move, base=round(base, DIGITS) + 0.0)
+    return replace(move, base=round(situation.base(resource), DIGITS) + 0.0)
 
 
 def _steps(group: Group, old: Sequence[Move], new: Sequence[Move]) -> list[tuple[Resource, float, float]]:

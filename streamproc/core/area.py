@@ -14,18 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 
 from streamproc.core import quality
-from streamproc.core.align import ANGLE, FREQ, N_VALUE, ROCOF, VOLT, Aligned, AlignState, Samples, no_samples
+from streamproc.core.align import ANGLE, FREQ, N_VALUE, ROCOF, VOLT, Aligned, AlignState, Samples, to_grid
 from streamproc.core.c37118 import DataBatch, Layout, PmuInfo
 from streamproc.core.condition import ConditionState, Edges, RuleArrays, advance
 from streamproc.core.detector import N_QUANTITY, AreaModel, Rule
 from streamproc.core.features import FeatureState, features
 from streamproc.core.window import Window
-from streamproc.values import F32, F64, I64, U32, Bool
+from streamproc.values import C128, F32, F64, I64, U32, Bool
 
 A = TypeVar("A", F64, I64)
 
@@ -65,6 +66,7 @@ def columns_of(layouts: Sequence[Layout]) -> tuple[Column, ...]:
     )
 
 
+@lru_cache(maxsize=4096)
 def voltage_column(layout: Layout) -> I64:
     """Return per PMU the phasor that stands for its voltage, -1 for none: positive sequence if told, else the first."""
     chosen = np.full(layout.n_pmu, -1, dtype=np.int64)
@@ -83,55 +85,70 @@ def _is_positive_sequence(pmu: PmuInfo, index: int) -> bool:
 
 
 def samples_of(
-    batches: Sequence[tuple[DataBatch, I64, I64]],
-    column_of: dict[tuple[int, int], int],
-    limits: QualityLimits,
+    batches: Sequence[DataBatch], column_of: dict[tuple[int, int], int], limits: QualityLimits, rate_hz: float
 ) -> Samples:
     """Return the samples of decoded frames in arrival order.
 
-    Each batch comes with the grid instant of its frames and the voltage column of its PMUs (`voltage_column`).
+    Streams are only cut into rows here; everything that costs runs once over all of them, so that forty streams of one
+    PMU cost little more than one stream of forty.
     """
-    parts = [_block_values(batch, volt, limits) for batch, _, volt in batches]
-    order = np.concatenate([batch.order for batch, _, _ in batches])
+    order = np.concatenate([batch.order for batch in batches])
+    arrival = np.argsort(order, kind="stable")
     rank = np.empty(order.size, dtype=np.int64)
-    rank[np.argsort(order, kind="stable")] = np.arange(order.size)
-    instant = np.empty(order.size, dtype=np.int64)
-    instant[rank] = np.concatenate([grid for _, grid, _ in batches])
-    frame, column, at = [], [], 0
-    for batch, _, _ in batches:
-        n_frame, n_pmu = batch.stat.shape
-        places = np.array([column_of[batch.layout.idcode, block] for block in range(n_pmu)], dtype=np.int64)
-        frame.append(np.repeat(rank[at : at + n_frame], n_pmu))
-        column.append(np.tile(places, n_frame))
-        at += n_frame
-    frames = np.concatenate(frame)
-    sort = np.argsort(frames, kind="stable")
-    value = np.concatenate([v.reshape(-1, N_VALUE) for v, _ in parts])
-    flags = np.concatenate([f.ravel() for _, f in parts])
-    return Samples(frames[sort], np.concatenate(column)[sort], instant, value[sort], flags[sort])
+    rank[arrival] = np.arange(order.size)
+    instant = to_grid(np.concatenate([batch.t_ns for batch in batches]), rate_hz)[arrival]
+    width = [batch.stat.shape[1] for batch in batches]
+    n_frame = [batch.stat.shape[0] for batch in batches]
+    frame = rank if max(width) == 1 else np.repeat(rank, np.repeat(width, n_frame))
+    column = np.concatenate(
+        [
+            np.tile(
+                [column_of[batch.layout.idcode, block] for block in range(batch.stat.shape[1])],
+                batch.stat.shape[0],
+            )
+            for batch in batches
+        ]
+    )
+    value, flags = _values(batches, limits)
+    sort = np.argsort(frame, kind="stable")
+    return Samples(frame[sort], column[sort], instant, value[sort], flags[sort])
 
 
-def _block_values(batch: DataBatch, volt: I64, limits: QualityLimits) -> tuple[F64, U32]:
-    """Return values (n_frame, n_pmu, 4) and flags (n_frame, n_pmu); what may not be used is NaN."""
-    flags = quality.flags_of(batch.stat, batch.time_quality)
-    value = np.full((*batch.stat.shape, N_VALUE), np.nan)
-    value[:, :, FREQ], value[:, :, ROCOF] = batch.freq_hz, batch.rocof_hz_s
-    has = np.flatnonzero(volt >= 0)
-    phasor = batch.phasor[:, volt[has]]
-    value[:, has, VOLT] = np.abs(phasor)
-    # Summed and read from the components: NaN in either must not become an angle.
-    value[:, has, ANGLE] = np.where(np.isfinite(phasor), np.angle(phasor), np.nan)
+def _values(batches: Sequence[DataBatch], limits: QualityLimits) -> tuple[F64, U32]:
+    """Return values (n_sample, 4) and flags (n_sample,) frame by frame; what may not be used is NaN."""
+    stat = np.concatenate([batch.stat.ravel() for batch in batches])
+    time_quality = np.concatenate([np.repeat(batch.time_quality, batch.stat.shape[1]) for batch in batches])
+    nominal_hz = np.concatenate([np.tile(batch.layout.nominal_hz, batch.stat.shape[0]) for batch in batches])
+    phasor = np.concatenate([_voltage(batch).ravel() for batch in batches])
+    flags = quality.flags_of(stat[:, None], time_quality)[:, 0]
+    value = np.empty((stat.size, N_VALUE))
+    freq_hz = np.concatenate([batch.freq_hz.ravel() for batch in batches])
+    value[:, FREQ] = freq_hz
+    value[:, ROCOF] = np.concatenate([batch.rocof_hz_s.ravel() for batch in batches])
+    value[:, VOLT] = np.abs(phasor)
+    # Read from both components: NaN in either must not become an angle.
+    value[:, ANGLE] = np.where(np.isfinite(phasor), np.angle(phasor), np.nan)
 
-    freq_hz = value[:, :, FREQ]
     implausible = np.isfinite(freq_hz) & ~((freq_hz >= limits.freq_min_hz) & (freq_hz <= limits.freq_max_hz))
     flags |= np.where(implausible, np.uint32(quality.OVER_RANGE | quality.BAD_DATA), np.uint32(0))
-    absent = ~np.isfinite(freq_hz) & ~np.isfinite(value[:, :, VOLT])
+    absent = ~np.isfinite(freq_hz) & ~np.isfinite(value[:, VOLT])
     flags |= np.where(absent, np.uint32(quality.BAD_DATA), np.uint32(0))
-    unusable = (flags & quality.BAD_DATA != 0) | (batch.stat >> 14 != 0)
+    unusable = (flags & quality.BAD_DATA != 0) | (stat >> 14 != 0)
     value[unusable] = np.nan
-    error_rad = 2.0 * np.pi * batch.layout.nominal_hz * quality.clock_error_s(batch.stat, batch.time_quality)
-    value[:, :, ANGLE][~(error_rad <= limits.angle_error_max_rad)] = np.nan
+    error_rad = 2.0 * np.pi * nominal_hz * quality.clock_error_s(stat[:, None], time_quality)[:, 0]
+    value[~(error_rad <= limits.angle_error_max_rad), ANGLE] = np.nan
     return value, flags
+
+
+def _voltage(batch: DataBatch) -> C128:
+    """Return the voltage phasor (n_frame, n_pmu) that stands for each PMU, NaN where it has none."""
+    chosen = voltage_column(batch.layout)
+    if (chosen >= 0).all():
+        return batch.phasor[:, chosen]
+    found = np.full(batch.stat.shape, complex(np.nan, np.nan))
+    has = np.flatnonzero(chosen >= 0)
+    found[:, has] = batch.phasor[:, chosen[has]]
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +349,6 @@ __all__ = [
     "Scored",
     "columns_of",
     "fresh_area",
-    "no_samples",
     "samples_of",
     "score",
 ]

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from streamproc.core.c37118 import CFG2, CFG3, COMMAND, DATA, HEADER, Book
+from streamproc.core.c37118.frame import with_crc
 from streamproc.core.capture import CapturedFrame
 from streamproc.core.capture import read_capture as read_capture_bytes
 from streamproc.errors import RecordingError
@@ -46,7 +47,7 @@ def read_capture(path: Path, key: bytes, note: Callable[[str], None]) -> Iterato
     configs = _first_configs(frames)
     missing = sorted({f.stream for f in data} - set(configs))
     if missing:
-        beside = _beside(path, len(data[0].frame), note)
+        beside = _beside(path, data[0].frame, note)
         configs |= {stream: beside for stream in missing if beside}
     yield from _records(frames, configs, key, note)
 
@@ -118,12 +119,19 @@ def _areas(configs: dict[str, list[bytes]], key: bytes, note: Callable[[str], No
     return areas
 
 
-def _beside(path: Path, frame_size: int, note: Callable[[str], None]) -> list[bytes]:
+def _beside(path: Path, data: bytes, note: Callable[[str], None]) -> list[bytes]:
     """Return the configurations that lie beside the capture and fit its data frames, or []."""
-    book = sibling_book(path, frame_size, note)
+    book = sibling_book(path, len(data), note)
     if not book.layouts:
         note("no configuration in the capture nor beside it: its data frames will be refused")
-    return [layout.config for layout in book.layouts.values()]
+    frames = [layout.config for layout in book.layouts.values()]
+    idcode = _idcode(data)
+    if len(frames) == 1 and _idcode(frames[0]) != idcode:
+        # A real pair of files has this: the only configuration is of IDCODE 0, the data are of 1. In the file they
+        # belong together; beside other streams nobody could tell.
+        note(f"its IDCODE {_idcode(frames[0])} is taken for {idcode}, that of the data")
+        frames = [with_crc(frames[0][:4] + idcode.to_bytes(2, "big") + frames[0][6:-2])]
+    return frames
 
 
 def _kind(frame: bytes) -> int:

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from streamproc.config import SiteConfig
-from streamproc.core.align import AlignSettings, AlignState, Samples, align, from_grid, to_grid
+from streamproc.core.align import AlignSettings, AlignState, Samples, align, from_grid
 from streamproc.core.area import (
     AreaState,
     Column,
@@ -34,7 +34,6 @@ from streamproc.core.area import (
     refill,
     samples_of,
     score,
-    voltage_column,
     widened,
 )
 from streamproc.core.c37118 import DataBatch, Rejection, decode
@@ -46,7 +45,6 @@ from streamproc.core.messages import Reason, dead_letter
 from streamproc.stages.score_state import ScoreState, TrackKey, Warming, pack_state, unpack_state
 from streamproc.values import (
     F64,
-    I64,
     SILENT,
     TOPIC_CONFIG,
     TOPIC_FRAMES,
@@ -244,10 +242,7 @@ class ScoreStage:
             for batch in batches
             if not known_only or all((batch.layout.idcode, b) in places for b in range(batch.layout.n_pmu))
         ]
-        parts: list[tuple[DataBatch, I64, I64]] = [
-            (batch, to_grid(batch.t_ns, rate_hz), voltage_column(batch.layout)) for batch in chosen
-        ]
-        return samples_of(parts, places, self._limits)
+        return samples_of(chosen, places, self._limits, rate_hz) if chosen else no_samples()
 
     def _advance(
         self, state: ScoreState, key: TrackKey, batches: Sequence[DataBatch], counts: Counts, probe: Probe

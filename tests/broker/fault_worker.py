@@ -24,7 +24,7 @@ def main() -> int:
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
     stages = {"sum": SumStage, "merge": MergeStage}
     return uvloop.run(
-        run_worker(config, [stages[sys.argv[2]]()], lambda line: print(line, file=sys.stderr, flush=True))
+        run_worker(config, [stages[sys.argv[2]]()], lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
     )
 
 

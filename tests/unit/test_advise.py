@@ -113,7 +113,8 @@ def test_a_forecast_that_crosses_its_limit_brings_advice_with_its_undo_its_effec
     assert [(d.resource, d.value, d.unit) for d in issue.reverse] == [("BAT", 0.0, "MW")]
     (effect,) = issue.expected_effect
     assert (effect.point, effect.unit) == ("F.P", "MW")
-    assert effect.low <= effect.change == pytest.approx(-0.82) <= effect.high
+    assert effect.change == pytest.approx(-0.82)
+    assert effect.low < effect.change < effect.high
     assert issue.relieved
     assert 0.05 < issue.confidence < 0.95
     assert issue.valid_until_us - issue.valid_from_us == 10 * MINUTE_US
@@ -361,8 +362,12 @@ def test_whatever_a_broken_solver_answers_nothing_is_published_and_it_is_counted
     _, told, counts = run(pair(0, 11.0, slope=0.02), solver=broken)
     assert told == []
     assert counts["recommendations", "REFUSED"] == 1
-    honest_then_broken = iter([solve, broken])
-    _, told, counts = run([*pair(0, 12.5), *pair(5, 13.5)], solver=lambda p: next(honest_then_broken)(p))
+    solvers = iter([solve, broken])
+
+    def first_honest(problem: Problem) -> F64 | None:
+        return next(solvers)(problem)
+
+    _, told, counts = run([*pair(0, 12.5), *pair(5, 13.5)], solver=first_honest)
     assert [m.action for m in told] == ["ISSUE", "WITHDRAW"]
     assert counts["recommendations", "REFUSED"] == 1
 

@@ -18,7 +18,7 @@ from streamproc.core.messages import Finding, Forecast
 from streamproc.errors import ModelError, StateError
 from streamproc.shell.forecast_model import OnnxForecaster
 from streamproc.stages.scada import ScadaStage, ScadaState
-from streamproc.values import TOPIC_FINDINGS, TOPIC_FORECASTS, TOPIC_SCADA, F32, Output, Record
+from streamproc.values import F32, TOPIC_FINDINGS, TOPIC_FORECASTS, TOPIC_SCADA, Output, Record
 
 T0_US = 1_790_000_100_000_000  # a multiple of 5 minutes
 MINUTE_US = 60_000_000
@@ -302,7 +302,7 @@ def test_live_coverage_is_counted_when_the_measurement_comes() -> None:
     judged = [low <= mean[end] <= high for end, (low, high) in bands.items() if end in mean]
     assert len(judged) == 44 - 15
     assert told[-1].coverage_90 == round(sum(judged) / len(judged), 4)
-    assert 0 < sum(judged)
+    assert sum(judged) > 0
     jump = [
         batch(1000 + i, ("F1.P", 500.0, 45 * 60 + 20 * i), ("F2.P", 3.0, 45 * 60 + 20 * i)) for i in range(20)
     ]

@@ -34,7 +34,7 @@ from streamproc.core.c37118.frame import (
 )
 
 STREAMS_MAX = 4096  # IDCODEs in one book
-FRAGMENTS_MAX = 64  # of one configuration
+FRAGMENTS_MAX = 4096  # of one configuration
 FRAGMENT_BYTES_MAX = 4 << 20  # of all streams together
 LAST_FRAGMENT = 65535
 

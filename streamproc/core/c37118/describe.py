@@ -36,8 +36,9 @@ COMMANDS = {
     6: "send_cfg3",
     8: "extended_frame",
 }
-COMPONENTS = ("zero_sequence", "positive_sequence", "negative_sequence", "reserved") + (
-    ("phase_a", "phase_b", "phase_c", "reserved")
+COMPONENTS = (
+    *("zero_sequence", "positive_sequence", "negative_sequence", "reserved"),
+    *("phase_a", "phase_b", "phase_c", "reserved"),
 )
 ANALOG_TYPES = {0: "single_point_on_wave", 1: "rms", 2: "peak"}
 

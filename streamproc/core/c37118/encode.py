@@ -193,7 +193,9 @@ def _write_blocks(shape: Shape, given: dict[str, Raw], n_frame: int) -> Raw:
     rocof_hz_s = np.asarray(given["dfreq"][:, shape.pmus], dtype=np.float64)
     integer = block["freq"].dtype.kind == "i"
     block["stat"] = given["stat"][:, shape.pmus]
-    with np.errstate(over="ignore"):  # what a float32 cannot hold is sent as infinity
+    with np.errstate(
+        all="ignore"
+    ):  # what a float32 cannot hold is sent as infinity, what is not a number as absent
         block["freq"] = _to_int((freq_hz - shape.nominal_hz) * 1e3) if integer else freq_hz
         block["dfreq"] = _to_int(rocof_hz_s * 1e2) if integer else rocof_hz_s
         if "phasor" in names:
