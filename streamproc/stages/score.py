@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from streamproc.config import SiteConfig
-from streamproc.core.align import AlignSettings, AlignState, Samples, align, from_grid
+from streamproc.core.align import AlignSettings, AlignState, Samples, align, from_grid, no_samples
 from streamproc.core.area import (
     AreaState,
     Column,
