@@ -50,21 +50,19 @@ class Lines:
     """Every line as it comes, with the time since the worker's start; a status line now and then."""
 
     def __init__(self) -> None:
-        self._elapsed_s = 0.0
         self._status_s = 0.0
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, elapsed_s: float = 0.0) -> None:
         """Print a line."""
-        print(f"[{self._elapsed_s:6.1f}s] {line}", flush=True)
+        print(f"[{elapsed_s:6.1f}s] {line}", flush=True)
 
     def refresh(self, board: Board, elapsed_s: float) -> None:
         """Print a status line every few seconds."""
         from streamproc.shell.demo_view import status_line
 
-        self._elapsed_s = elapsed_s
         if elapsed_s - self._status_s >= STATUS_S:
             self._status_s = elapsed_s
-            self.say(status_line(board))
+            self.say(status_line(board), elapsed_s)
 
 
 class Picture:
@@ -86,7 +84,7 @@ class Picture:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, _elapsed_s: float = 0.0) -> None:
         """Print a line while there is no picture; what comes later is in it. The summary stays below."""
         if line.startswith("summary:"):
             self._live.stop()

@@ -308,12 +308,12 @@ def build_stages(config: SiteConfig) -> tuple[Stage[Any], ...]:
     """Return the stages of the service with their models loaded; raise ModelError."""
     # Models take a second to load: only when they are asked for.
     from streamproc.pipeline import make_stages  # noqa: PLC0415
-    from streamproc.shell.forecast_model import load_forecaster  # noqa: PLC0415
+    from streamproc.shell.forecast_model import OnnxForecaster  # noqa: PLC0415
     from streamproc.shell.models import ModelSet  # noqa: PLC0415
     from streamproc.shell.solver import solve  # noqa: PLC0415
 
     models = ModelSet.load(config.worker.bundle, config.detector)
-    return make_stages(config, models, load_forecaster(), solve)
+    return make_stages(config, models, OnnxForecaster.load(), solve)
 
 
 def build_worker(config: SiteConfig) -> Worker:
@@ -323,16 +323,7 @@ def build_worker(config: SiteConfig) -> Worker:
 
 async def run_worker(config: SiteConfig, stages: Sequence[Stage[Any]], say: Callable[[str], None]) -> int:
     """Work until SIGTERM or SIGINT (0), or until a failure that must not be hidden (1)."""
-    asked = asyncio.Event()
-
-    def on_signal() -> None:
-        if asked.is_set():
-            os._exit(1)  # the second signal: at once; what is not committed is read again
-        asked.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    asked = _listen_to_signals()
     worker = Worker(config, stages)
     guard = LoopGuard(config.worker.stall_timeout_ms / 1000, lambda: _end_hanging(say))
     guard.start()
@@ -354,6 +345,24 @@ async def run_worker(config: SiteConfig, stages: Sequence[Stage[Any]], say: Call
             code = 1
     guard.stop()
     return code
+
+
+def _listen_to_signals() -> asyncio.Event:
+    """Return what the first SIGTERM or SIGINT sets; the second ends the process at once."""
+    asked, loop = asyncio.Event(), asyncio.get_running_loop()
+    count = 0
+
+    def on_signal(_number: int, _frame: object) -> None:
+        nonlocal count
+        count += 1
+        if count > 1:
+            os._exit(1)  # what is not committed is read again
+        loop.call_soon_threadsafe(asked.set)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Not `loop.add_signal_handler`: that would wait for a long batch to end before it hears the second.
+        signal.signal(number, on_signal)
+    return asked
 
 
 def _end_hanging(say: Callable[[str], None]) -> None:

@@ -50,8 +50,7 @@ from streamproc.simulate.scada import RISING_FEEDER, RISING_LIMIT_MW, ScadaPoint
 from streamproc.values import TOPIC_ALERTS, TOPIC_FORECASTS, TOPIC_SCADA, TOPIC_SETPOINTS, Record
 
 DIRECTORY = Path(".cache") / "streamproc-demo"
-BASELINE_S = 4.0  # after the worker's start: the history burst is done, latencies count from here
-CAPTURE_PAUSE_S = 20.0  # between two rounds of a capture
+CAPTURE_PAUSE_S = 150.0  # between two rounds of a capture: longer than any window, so that it begins anew
 POLL_S = 1.0
 DAY_S = 86_400
 
@@ -68,8 +67,8 @@ class DemoOptions:
 class Screen(Protocol):
     """Where the demo shows itself: lines, or a picture that is drawn again and again."""
 
-    def say(self, line: str) -> None:
-        """Show one line of what has just happened."""
+    def say(self, line: str, elapsed_s: float = 0.0) -> None:
+        """Show one line of what has just happened, so long after the worker's start."""
 
     def refresh(self, board: Board, elapsed_s: float) -> None:
         """Show the present state; called about twice a second."""
@@ -131,6 +130,9 @@ class Demo:
         """Return seconds since the worker's start."""
         return SYSTEM.monotonic_s() - self._begin_s
 
+    def _say(self, line: str) -> None:
+        self.screen.say(line, self.elapsed_s)
+
     def _sources(self) -> str:
         found = [path.name for path in self.captures]
         told = (
@@ -147,8 +149,8 @@ class Demo:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.stop.set)
-        self.screen.say(f"broker: {self.board.broker}")
-        self.screen.say(f"sources: {self.board.sources}")
+        self._say(f"broker: {self.board.broker}")
+        self._say(f"sources: {self.board.sources}")
         try:
             if self.options.broker == "kafka":
                 await apply(self.site)
@@ -169,7 +171,7 @@ class Demo:
             started.cancel()
             return
         self.board.metrics_url = f"{await started}/metrics"
-        self.screen.say(f"the worker is up; metrics: {self.board.metrics_url}")
+        self._say(f"the worker is up; metrics: {self.board.metrics_url}")
         jobs = [
             self._play_fleet(sender),
             self._play_points(sender, points),
@@ -209,7 +211,7 @@ class Demo:
             await sender.send(_scada_record(points, t_s * 1_000_000_000))
         await sender.flush()
         hours = script.HISTORY_S // 3600
-        self.screen.say(f"sent {hours} hours of history for 60 SCADA points")
+        self._say(f"sent {hours} hours of history for 60 SCADA points")
 
     async def _play_points(self, sender: Sender, points: ScadaPoints) -> None:
         while True:
@@ -243,11 +245,12 @@ class Demo:
 
     def _on_alert(self, alert: dict[str, Any]) -> None:
         self.board.take_alert(alert)
-        self.screen.say(alert_line(alert))
+        self._say(alert_line(alert))
 
     def _on_advice(self, setpoint: dict[str, Any]) -> None:
-        self.board.take_advice(setpoint)
-        self.screen.say(f"recommendation {advice_line(setpoint)}")
+        # What was advised while the history went through has expired: counted, not told.
+        if self.board.take_advice(setpoint, SYSTEM.wall_ns() // 1000):
+            self._say(f"recommendation {advice_line(setpoint)}")
 
     async def _watch_forecasts(self) -> None:
         """Read forecasts; each stands for itself, so there is nothing to de-duplicate."""
@@ -261,7 +264,7 @@ class Demo:
             async for record in consumer:
                 forecast = orjson.loads(record.value)
                 if self.board.take_forecast(forecast) and forecast["issued_at_us"] >= live_us:
-                    self.screen.say(forecast_line(forecast, self.board.limit))
+                    self._say(forecast_line(forecast, self.board.limit))
         except (KafkaError, OSError) as error:
             raise ShellError(f"the broker does not answer any more: {error}") from error
         finally:
@@ -274,8 +277,6 @@ class Demo:
                 with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                     async with session.get(self.board.metrics_url) as reply:
                         self.board.take_reading(parse_metrics(await reply.text(), SYSTEM.monotonic_s()))
-                if self.board.baseline is None and self.elapsed_s >= BASELINE_S:
-                    self.board.baseline = self.board.now
                 await asyncio.sleep(POLL_S)
 
     async def _show(self) -> None:
@@ -288,7 +289,7 @@ class Demo:
         board = self.board
         p50_ms, p99_ms = board.latency_ms("end_to_end")
         frames, dead = board.total("streamproc_frames_total"), board.total("streamproc_dead_letters_total")
-        self.screen.say(
+        self._say(
             f"summary: {frames} frames, {board.counts['alerts']} alerts ({len(board.open_alerts)} open), "
             f"{board.counts['forecasts']} forecasts, {board.counts['recommendations']} recommendations, "
             f"end to end p50 {p50_ms:.1f} ms p99 {p99_ms:.1f} ms, {dead} dead letters"
@@ -296,13 +297,13 @@ class Demo:
         truths = self.fleet.truths() if self.fleet is not None else []
         found = script.compare(truths, board.alerts, SYSTEM.wall_ns())
         for event in found:
-            self.screen.say(f"true event: {event.line()}")
+            self._say(f"true event: {event.line()}")
         if self.options.seconds is None or self.elapsed_s < self.options.seconds:
             return 0
         seen = {
             "alert of a true event": any(event.alert is not None for event in found),
             "forecast": board.forecast is not None,
-            "recommendation": board.counts["recommendations"] > 0,
+            "recommendation": board.counts["recommendations in force"] > 0,
         }
         unseen = [what for what, there in seen.items() if not there]
         if unseen:

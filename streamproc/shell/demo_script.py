@@ -36,9 +36,9 @@ CAPTURES = {
 def events() -> tuple[GridEvent, ...]:
     """Return the script: a generator trip, a drop-out, a line trip; later other places and an oscillation."""
     script = [
-        GridEvent("generator_trip", 12.0, at=0.25, size=0.35),
+        GridEvent("generator_trip", 12.0, at=0.25, size=0.2, damping_ratio=0.1),
         GridEvent("drop_out", 24.0, duration_s=8.0, pmu=16),
-        GridEvent("line_trip", 38.0, at=0.7, size=0.35),
+        GridEvent("line_trip", 42.0, at=0.7, size=0.35),
     ]
     for cycle in range(1, CYCLES):
         start_s, shift = cycle * CYCLE_S, 0.13 * cycle % 0.8

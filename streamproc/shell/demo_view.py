@@ -34,6 +34,7 @@ STATE_WORDS = {"UNACK": "ALERT", "ACKED": "acknowledged", "RTNUN": "returned to 
 STATE_STYLES = {"UNACK": "bold red", "ACKED": "yellow", "RTNUN": "cyan", "NORM": "green"}
 BARS = " ▁▂▃▄▅▆▇█"
 SHOWN_ALERTS, SHOWN_ADVICE = 9, 3
+LAG_RECORDS_LIVE = 50  # less than this waiting: the worker is not behind
 
 Message = Mapping[str, Any]
 
@@ -52,7 +53,7 @@ class Board:
     open_alerts: dict[str, Message] = field(default_factory=dict)
     advice: deque[Message] = field(default_factory=lambda: deque(maxlen=20))
     forecast: Message | None = None
-    baseline: Reading | None = None  # from here on latencies count: the history burst lies before it
+    baseline: Reading | None = None  # latencies count from here; the history burst lies before it
     before: Reading | None = None
     now: Reading | None = None
 
@@ -76,14 +77,22 @@ class Board:
             self.forecast = forecast
         return True
 
-    def take_advice(self, setpoint: Message) -> None:
-        """Note a recommendation."""
+    def take_advice(self, setpoint: Message, now_us: int) -> bool:
+        """Note a recommendation; return whether it is still of use, or ends one that was."""
         self.counts["recommendations"] += 1
+        known = {advice["recommendation_id"] for advice in self.advice}
+        ends_known = setpoint["action"] == "WITHDRAW" and setpoint["recommendation_id"] in known
+        if not ends_known and (setpoint["action"] == "WITHDRAW" or setpoint["valid_until_us"] < now_us):
+            return False
+        self.counts["recommendations in force"] += 1
         self.advice.append(setpoint)
+        return True
 
     def take_reading(self, reading: Reading) -> None:
         """Note a reading of the worker's metrics."""
         self.before, self.now = self.now, reading
+        if self.baseline is None and self.before is not None and _settled(self.before, reading):
+            self.baseline = reading
 
     def frames_per_s(self) -> tuple[float, float]:
         """Return frames per second, and PMU measurements per second (a frame may hold many PMUs)."""
@@ -95,14 +104,22 @@ class Board:
 
     def latency_ms(self, stage: str) -> tuple[float, float]:
         """Return p50 and p99 of a stage since the baseline, ms; NaN before the first."""
-        if self.now is None:
+        if self.now is None or self.baseline is None:
             return math.nan, math.nan
-        since = self.baseline or Reading()
+        since = self.baseline
         return quantile_s(since, self.now, stage, 0.5) * 1e3, quantile_s(since, self.now, stage, 0.99) * 1e3
 
     def total(self, name: str) -> int:
         """Return a counter of the worker, summed over its labels."""
         return 0 if self.now is None else int(self.now.total(name))
+
+
+def _settled(before: Reading, now: Reading) -> bool:
+    """Return whether the worker has worked off what lay waiting when it started: from here on it is live."""
+    frames, forecasts = "streamproc_frames_total", "streamproc_forecasts_total"
+    waiting = now.total("streamproc_consumer_lag_records")
+    live = now.total(frames) > before.total(frames) > 0
+    return live and waiting < LAG_RECORDS_LIVE and now.total(forecasts) == before.total(forecasts) > 0
 
 
 def clock_time(ts_us: int) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import msgspec
 import numpy as np
@@ -140,7 +141,7 @@ def _check_golden(session: Any, golden: bytes, where: str, model: str) -> None: 
     try:
         with np.load(io.BytesIO(golden), allow_pickle=False) as vectors:
             history, wanted = vectors["history"].astype(np.float32), vectors["quantiles"]
-    except (ValueError, KeyError, OSError, EOFError) as error:
+    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
         raise ModelError(f"{where}: golden vectors cannot be read: {error}") from error
     given = session.run(None, {"history": history})[0] if history.ndim == 2 else np.zeros(0)
     close = (

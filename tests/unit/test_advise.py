@@ -78,11 +78,32 @@ def alert(
     minute: float, state: str, seq: int, value: float = 12.5, limits: tuple[str, ...] = ("point_high:F.P",)
 ) -> Record:
     ts_us = T0_US + int(minute * MINUTE_US)
+    said: dict[str, Any] = {"state": state, "seq": seq, "value": value, "score": value / 12.0, "ts_us": ts_us}
+    about: dict[str, Any] = {
+        "family": "grid",
+        "kind": "load_high",
+        "priority": 2,
+        "area": "north",
+        "position": "main",
+    }
+    source: dict[str, Any] = {"source": "F.P", "sources": ("F.P",), "members": 1, "limit": 12.0, "unit": "MW"}
+    rule: dict[str, Any] = {
+        "rule": limits[0],
+        "rule_version": 1,
+        "rules": limits,
+        "model_digest": "",
+        "message": "",
+    }
     told = Alert(
-        alert_id="a" * 32, seq=seq, state=state, family="grid", kind="load_high", priority=2, area="north", position="main",
-        onset_ts_us=T0_US, ts_us=ts_us, source="F.P", sources=("F.P",), members=1, score=value / 12.0, value=value, limit=12.0,
-        unit="MW", quality="GOOD", quality_flags=0, message="", rule=limits[0], rule_version=1, rules=limits, model_digest="",
-    )  # type: ignore[arg-type]  # fmt: skip
+        alert_id="a" * 32,
+        onset_ts_us=T0_US,
+        quality="GOOD",
+        quality_flags=0,
+        **said,
+        **about,
+        **source,
+        **rule,
+    )
     return Record(TOPIC_ALERTS, 0, 0, ts_us // 1000, told.alert_id.encode(), encode(told))
 
 
