@@ -49,6 +49,7 @@ from streamproc.core.messages import Setpoint
 
 MATERIAL_RATIO = 0.25  # of the advised move: a smaller change is not worth an operator's eye
 MATERIAL_RANGE_RATIO = 0.02  # of the range of the resource: nor is this
+FOLLOWED_RATIO = 0.1  # of the advised move: less is the noise of a measurement, not somebody acting
 ALERT_CONFIDENCE = 0.95  # the limit is crossed now: measured, not foreseen
 REFUSED = "REFUSED"  # label of the counter: the guard did not let an answer through
 
@@ -94,7 +95,8 @@ def _moved(group: Group, move: Move, view: View) -> float:
     if outlook is None or not np.isfinite(outlook.last_value):
         return 0.0
     wanted = move.target - move.base
-    return wanted * float(np.clip((outlook.last_value - move.base) / wanted, 0.0, 1.0))
+    share = float(np.clip((outlook.last_value - move.base) / wanted, 0.0, 1.0))
+    return wanted * share if share >= FOLLOWED_RATIO else 0.0
 
 
 def reasons_of(situation: Situation, view: View) -> list[Reason]:

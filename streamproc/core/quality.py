@@ -41,8 +41,12 @@ def flags_of(stat: U16, time_quality: U8) -> U32:
     """Return the flags (n_frame, n_pmu) that STAT words and the frame's time quality byte (n_frame,) mean."""
     code = stat >> 14
     by_code = np.array(
-        [0, SUSPECT_DATA | SYSTEM_ERROR | RECEIVED_AS_BAD, BAD_DATA | RECEIVED_AS_BAD]
-        + [BAD_DATA | RECEIVED_AS_BAD | SYSTEM_ERROR],
+        [
+            0,
+            SUSPECT_DATA | SYSTEM_ERROR | RECEIVED_AS_BAD,
+            BAD_DATA | RECEIVED_AS_BAD,
+            BAD_DATA | RECEIVED_AS_BAD | SYSTEM_ERROR,
+        ],
         dtype=np.uint32,
     )
     flags = by_code[code]

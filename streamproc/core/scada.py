@@ -209,8 +209,7 @@ class LastValues:
     @classmethod
     def fresh(cls, n_point: int) -> LastValues:
         """Return the state in which no point was seen."""
-        none = np.zeros(n_point, dtype=np.int64)
-        return cls(none, np.full(n_point, np.nan), none)
+        return cls(np.zeros(n_point, np.int64), np.full(n_point, np.nan), np.zeros(n_point, np.int64))
 
     def widened(self, n_point: int) -> LastValues:
         """Return the state for more points, the old ones first."""

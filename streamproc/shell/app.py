@@ -16,12 +16,11 @@ are the owner's, `failure` is set and `drain` is called.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import socket
-import tempfile
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -50,7 +49,15 @@ log = logging.getLogger(__name__)
 BUFFERED_BATCHES = 8  # batches waiting in front of one agent; more would only hold memory
 TAKE_OVER_TIMEOUT_S = 60.0  # states loaded and pending outputs sent after an assignment
 BEAT_S = 1.0
+FAILED_DRAIN_S = 3.0
 FOREVER_S = 1e9
+
+
+class FilelessApp(faust.App):
+    """Faust without its directories: nothing of ours is kept in files, so a kill leaves none behind."""
+
+    def _create_directories(self) -> None:
+        """Make none."""
 
 
 class Worker:
@@ -86,7 +93,6 @@ class Worker:
             now_s=clock.monotonic_s,
         )
         self.hosts = tuple(StageHost(stage, around) for stage in stages)
-        self._datadir = tempfile.TemporaryDirectory(prefix="streamproc-")
         self._app = self._faust_app()
         for host in self.hosts:
             self._add_agent(host)
@@ -135,15 +141,18 @@ class Worker:
         """Finish what is in hand, save, commit and leave; False if `drain_timeout_ms` was not enough."""
         self.draining = True
         try:
-            async with asyncio.timeout(self.config.worker.drain_timeout_ms / 1000):
+            async with asyncio.timeout(self.drain_limit_s()):
                 await self._drain()
         except TimeoutError:
             log.warning("not drained in time; what is not committed will be read again")
             return False
-        finally:
-            self._transport.close_loops()
-            self._datadir.cleanup()
+        self._transport.close_loops()
         return True
+
+    def drain_limit_s(self) -> float:
+        """Return how long `drain` may take; after a failure there is nothing to save."""
+        limit_s = self.config.worker.drain_timeout_ms / 1000
+        return min(limit_s, FAILED_DRAIN_S) if self.failure.done() else limit_s
 
     def fail(self, error: BaseException | str) -> None:
         """Note the first failure: the worker must end."""
@@ -211,10 +220,9 @@ class Worker:
 
     def _faust_app(self) -> Any:  # noqa: ANN401  (Faust's App is half typed)
         broker = self.config.broker
-        app = faust.App(
+        app = FilelessApp(
             broker.group,
             broker="kafka://unused:9092",  # the transport has the real one
-            datadir=self._datadir.name,
             store="memory://",
             key_serializer="raw",
             value_serializer="raw",
@@ -340,9 +348,14 @@ async def run_worker(config: SiteConfig, stages: Sequence[Stage[Any]], say: Call
     if worker.failure.done():
         say(f"streamproc: {worker.failure.result()}")
         code = 1
-    with contextlib.suppress(asyncio.CancelledError):
-        if not await worker.drain():
-            code = 1
+    # Stopping Faust's consumer thread blocks this loop (mode waits for the thread), for as long as a broker
+    # that is gone does not answer: only another thread can keep the time.
+    limit = threading.Timer(worker.drain_limit_s(), os._exit, (1,))
+    limit.daemon = True
+    limit.start()
+    if not await worker.drain():
+        os._exit(1)
+    limit.cancel()
     guard.stop()
     return code
 

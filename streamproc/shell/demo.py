@@ -83,7 +83,6 @@ def run_demo(options: DemoOptions, screen: Screen) -> int:
         stack.callback(shutil.rmtree, directory / "kafka", ignore_errors=True)
         name, bootstrap = _start_broker(options, screen, directory, stack)
 
-
         async def run() -> int:
             return await Demo(options, screen, directory, bootstrap, name).run()
 
@@ -210,8 +209,7 @@ class Demo:
         for t_s in range(now_s - script.HISTORY_S, now_s, script.HISTORY_STEP_S):
             await sender.send(_scada_record(points, t_s * 1_000_000_000))
         await sender.flush()
-        hours = script.HISTORY_S // 3600
-        self._say(f"sent {hours} hours of history for 60 SCADA points")
+        self._say(f"sent {script.HISTORY_S // 60} minutes of history for 60 SCADA points")
 
     async def _play_points(self, sender: Sender, points: ScadaPoints) -> None:
         while True:

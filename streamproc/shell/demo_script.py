@@ -24,7 +24,7 @@ N_PMU, RATE_HZ = 40, 30
 CYCLE_S, CYCLES = 120, 60  # the script again, this often
 FIND_S = 5.0  # an alert whose onset is within this time after an event is about that event
 EARLY_S = 0.1  # onsets are whole instants; an event between two shows in the next one
-HISTORY_S, HISTORY_STEP_S, LIVE_STEP_S = 4 * 3600, 60, 2
+HISTORY_S, HISTORY_STEP_S, LIVE_STEP_S = 190 * 60, 60, 2  # the forecast model wants three hours
 
 # file below tests/data -> area
 CAPTURES = {

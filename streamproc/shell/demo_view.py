@@ -132,8 +132,7 @@ def alert_line(alert: Message) -> str:
     word = STATE_WORDS[alert["state"]]
     if alert["state"] == "UNACK" and alert["seq"] > 1:
         word = "alert grows"
-    onset = clock_time(alert["onset_ts_us"])
-    return f"{word} P{alert['priority']} {alert['area']}: {alert['message']} (onset {onset})"
+    return f"{word} P{alert['priority']}: {alert['message']}"
 
 
 def forecast_line(forecast: Message, limit: float) -> str:
@@ -246,4 +245,5 @@ def _forecast(board: Board) -> RenderableType:
 def _advice(board: Board) -> RenderableType:
     if not board.advice:
         return Text("none yet", style="dim")
-    return Text("\n".join(advice_line(s) for s in list(board.advice)[-SHOWN_ADVICE:]))
+    newest = {advice["recommendation_id"]: advice for advice in board.advice}
+    return Text("\n".join(advice_line(advice) for advice in list(newest.values())[-SHOWN_ADVICE:]))

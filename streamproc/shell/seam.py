@@ -43,6 +43,7 @@ from streamproc.shell.ledger import Ledger, Tp
 from streamproc.shell.site_file import client_settings
 
 log = logging.getLogger(__name__)
+log.setLevel(logging.WARNING)  # mode logs each start and stop of a service under the module of its class
 
 NO_GENERATION = -1
 POLL_INTERVAL_MAX_MS = 300_000  # a worker that does not poll for this long leaves its group

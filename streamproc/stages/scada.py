@@ -50,7 +50,15 @@ from streamproc.core.point_limits import point_findings, watermark
 from streamproc.core.quantiles import NAMES
 from streamproc.core.scada import AreaClock, LastValues, Points, in_time, newer, read_batch
 from streamproc.errors import StateError
-from streamproc.stages.scada_area import AreaPlan, AreaState, GridPlan, fresh_area, instants, restarted
+from streamproc.stages.scada_area import (
+    AreaPlan,
+    AreaState,
+    GridPlan,
+    fresh_area,
+    instants,
+    refitted,
+    restarted,
+)
 from streamproc.values import (
     F64,
     I64,
@@ -97,7 +105,7 @@ class ScadaStage:
             area: AreaPlan.of(area, self._position(area), [p for p in config.point if p.area == area], needed)
             for area in areas
         }
-        self._grown: dict[tuple[str, ...], AreaPlan] = {}  # plans of areas without a catalogue, by their ids
+        self._grown: dict[str, AreaPlan] = {}  # the newest plans of areas without a catalogue
 
     def fresh(self) -> ScadaState:
         """Return the state before any record."""
@@ -183,11 +191,10 @@ class ScadaStage:
     def _plan(self, area: str, ids: tuple[str, ...]) -> AreaPlan:
         if self._catalogued:
             return self._plans[area]
-        key = (area, *ids)
-        if key not in self._grown:
-            self._grown.clear()  # one entry per area would do; areas without a catalogue are few
-            self._grown[key] = AreaPlan.plain(area, self._position(area), ids)
-        return self._grown[key]
+        plan = self._grown.get(area)
+        if plan is None or plan.names.ids != ids:
+            plan = self._grown[area] = AreaPlan.plain(area, self._position(area), ids)
+        return plan
 
     def _room(self, track: AreaState | None, area: str, ids: tuple[str, ...]) -> tuple[AreaState, AreaPlan]:
         """Return the area with a column for each of these points, and its plan."""
@@ -307,7 +314,7 @@ class ScadaStage:
         return pack_tree(BLOB_KIND, {"areas": dict(state.areas)})
 
     def unpack(self, blob: bytes) -> ScadaState:
-        """Return the state of `pack`; an area whose catalogue has changed begins anew."""
+        """Return the state of `pack`; a changed catalogue keeps what it can."""
         tree = unpack_tree(BLOB_KIND, blob)
         areas: dict[str, AreaState] = {}
         try:
@@ -323,19 +330,10 @@ class ScadaStage:
                     edge_ns=item["edge_ns"],
                     second=item["second"],
                 )
-                areas[area] = self._fitted(area, track)
+                areas[area] = refitted(track, self._plan(area, track.ids))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise StateError(f"the state blob of {self.name} does not fit: {error}") from error
         return ScadaState(areas)
-
-    def _fitted(self, area: str, track: AreaState) -> AreaState:
-        """Return the area as the catalogue of today wants it: as it is, or without its past."""
-        plan = self._plan(area, track.ids)
-        fresh = fresh_area(plan)
-        same = track.ids == fresh.ids and [(g.interval_min, g.total.shape) for g in track.grids] == [
-            (g.interval_min, g.total.shape) for g in fresh.grids
-        ]
-        return track if same else replace(fresh, clock=track.clock)
 
     def resume_offset(self, state: ScadaState, topic: str, next_offset: int) -> int:
         """Return `next_offset`: nothing is re-read."""

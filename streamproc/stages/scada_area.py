@@ -103,6 +103,36 @@ def fresh_area(plan: AreaPlan) -> AreaState:
     )
 
 
+def refitted(track: AreaState, plan: AreaPlan) -> AreaState:
+    """Return the area as the catalogue of today wants it.
+
+    Values and conditions stay with their points: what was raised must be cleared. Grids stay if they are the same ones;
+    if not, their histories begin anew.
+    """
+    fresh = fresh_area(plan)
+    shapes = [[(grid.interval_min, grid.total.shape) for grid in of.grids] for of in (track, fresh)]
+    if track.ids == fresh.ids and shapes[0] == shapes[1] and _width(track) == _width(fresh):
+        return track
+    place = {name: column for column, name in enumerate(track.ids)}
+    source = np.array([place.get(name, -1) for name in fresh.ids], dtype=np.int64)
+    kept = source >= 0
+    last = LastValues.fresh(source.size)
+    for ours, theirs in (
+        (last.t_ns, track.last.t_ns),
+        (last.value, track.last.value),
+        (last.value_ns, track.last.value_ns),
+    ):
+        ours[kept] = theirs[source[kept]]
+    conditions = fresh.conditions
+    if _width(track) == len(track.ids) and _width(fresh) > 0:
+        conditions = track.conditions.take(np.arange(2), source)
+    return replace(fresh, clock=track.clock, last=last, conditions=conditions, edge_ns=track.edge_ns)
+
+
+def _width(track: AreaState) -> int:
+    return int(track.conditions.onset_ns.shape[1])
+
+
 def restarted(track: AreaState) -> AreaState:
     """Return the area whose time goes back: nothing is known but what is active."""
     n_point = track.last.t_ns.size

@@ -203,7 +203,13 @@ def _compare_units3(ours: Plain, theirs: Plain) -> list[str]:
         ("GRP_DLY", [ours["grp_dly_us"]], theirs["delay_us"]),
     ]
     place = [ours["latitude_deg"], ours["longitude_deg"], ours["elevation_m"]]
-    lists.append(("place", [v for v in place if abs(v) != float("inf")], [v for values in theirs["place"] for v in values]))
+    lists.append(
+        (
+            "place",
+            [v for v in place if abs(v) != float("inf")],
+            [v for values in theirs["place"] for v in values],
+        )
+    )
     for name, mine, other in lists:
         wrong += _same(f"number of {name}", len(mine), len(other))
         pairs = zip(mine, other, strict=False)

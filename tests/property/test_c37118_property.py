@@ -85,7 +85,9 @@ def _sources() -> tuple[bytes, ...]:
 
 GARBAGE = st.one_of(
     st.binary(max_size=60),
-    st.sampled_from([b"\xaa" * 9, b"\xaa\x01\xff\xff" * 4, b"\xaa\x01\x00\x10" * 5, b"\xaa\x31\x00", b"\xaa\x01"]),
+    st.sampled_from(
+        [b"\xaa" * 9, b"\xaa\x01\xff\xff" * 4, b"\xaa\x01\x00\x10" * 5, b"\xaa\x31\x00", b"\xaa\x01"]
+    ),
 )
 PIECE = st.one_of(
     st.integers(0, 200).map(lambda i: _sources()[i % len(_sources())]),
@@ -168,7 +170,9 @@ def test_a_damaged_capture_is_listed_without_an_exception(
 
 @settings(max_examples=150, deadline=None)
 @given(BYTES, st.lists(st.integers(1, 90), min_size=1, max_size=4), st.randoms(use_true_random=False))
-def test_tcp_segments_in_any_near_order_list_the_same_frames(content: bytes, sizes: list[int], random: Any) -> None:
+def test_tcp_segments_in_any_near_order_list_the_same_frames(
+    content: bytes, sizes: list[int], random: Any
+) -> None:
     pieces, at, number = [], 0, 0
     while at < len(content):
         size = sizes[number % len(sizes)]
@@ -185,7 +189,9 @@ FORMATS = st.tuples(st.integers(0, 15), st.integers(0, 3), st.integers(0, 2), st
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(FORMATS, min_size=1, max_size=5), st.sampled_from([CFG2, CFG3]), st.integers(0, 2**32 - 1))
-def test_what_is_encoded_is_decoded_to_within_a_bit(forms: list[tuple[int, ...]], kind: int, seed: int) -> None:
+def test_what_is_encoded_is_decoded_to_within_a_bit(
+    forms: list[tuple[int, ...]], kind: int, seed: int
+) -> None:
     pmus = tuple(_pmu(i, *form) for i, form in enumerate(forms))
     layout = _layout(pmus, kind)
     rng = np.random.default_rng(seed)
@@ -223,5 +229,7 @@ def test_what_is_encoded_is_decoded_to_within_a_bit(forms: list[tuple[int, ...]]
     assert batch.digital.tolist() == digital.tolist()
     np.testing.assert_allclose(batch.freq_hz, freq_hz, atol=0.000501)
     np.testing.assert_allclose(batch.rocof_hz_s, rocof_hz_s, atol=0.00501)
-    np.testing.assert_allclose(batch.phasor, np.where(np.isnan(phasor), complex(np.nan, np.nan), phasor), atol=0.4)
+    np.testing.assert_allclose(
+        batch.phasor, np.where(np.isnan(phasor), complex(np.nan, np.nan), phasor), atol=0.4
+    )
     np.testing.assert_allclose(batch.analog, analog, atol=0.501)

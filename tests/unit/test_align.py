@@ -63,7 +63,7 @@ def test_a_late_frame_is_counted_not_scored() -> None:
 
 
 def test_a_duplicate_is_counted_and_the_first_wins() -> None:
-    state, pieces = feed([(0, 100), (0, 100), (0, 101), (0, 104)], 1)
+    _state, pieces = feed([(0, 100), (0, 100), (0, 101), (0, 104)], 1)
     assert sum(p.duplicate for p in pieces) == 1
 
 
@@ -98,7 +98,7 @@ def test_a_clock_a_day_ahead_moves_time_for_nobody() -> None:
 def test_a_first_frame_with_a_wrong_clock_does_not_hold_everyone_back() -> None:
     frames = [(0, 864_000), *[(0, t) for t in range(100, 140)]]
     _, pieces = feed(frames, 1)
-    assert [t for t, row in closed(pieces).items() if row[0] and t < 1000][0] == 100
+    assert next(t for t, row in closed(pieces).items() if row[0] and t < 1000) == 100
 
 
 def test_time_moves_on_after_an_outage_of_everyone() -> None:

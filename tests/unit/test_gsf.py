@@ -12,13 +12,13 @@ from pathlib import Path
 
 import orjson
 import pytest
-from streamproc.shell.recording import read_recording
-from streamproc.stages.decide import DecideStage
-from streamproc.stages.score import ScoreStage
 
 from streamproc.cli.train import tap
 from streamproc.config import SiteConfig
 from streamproc.shell.models import ModelSet, SessionScorer
+from streamproc.shell.recording import read_recording
+from streamproc.stages.decide import DecideStage
+from streamproc.stages.score import ScoreStage
 from streamproc.training.anomaly import fit_bundle
 from streamproc.values import TOPIC_ALERTS, TOPIC_CONFIG, TOPIC_FINDINGS, Record
 

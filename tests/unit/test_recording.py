@@ -57,7 +57,9 @@ def test_a_csv_of_two_pmus_comes_back_from_real_frames_value_for_value(tmp_path:
     assert batch.layout.nominal_hz.tolist() == [50.0, 50.0]
     np.testing.assert_allclose(batch.t_ns / 1e9, t_s, atol=1e-6)
     np.testing.assert_allclose(batch.freq_hz, np.stack([freq, freq], axis=1), atol=4e-6)  # float32 near 50
-    np.testing.assert_allclose(np.abs(batch.phasor), np.stack([volt * BASE_V, volt * 110e3], axis=1), rtol=1e-6)
+    np.testing.assert_allclose(
+        np.abs(batch.phasor), np.stack([volt * BASE_V, volt * 110e3], axis=1), rtol=1e-6
+    )
     np.testing.assert_allclose(np.angle(batch.phasor), np.stack([angle, angle], axis=1), atol=1e-6)
     assert np.isnan(batch.rocof_hz_s).all()
 
@@ -80,7 +82,10 @@ def test_an_empty_cell_is_nan_and_a_row_without_any_value_is_marked_absent(tmp_p
 def test_an_angle_without_a_frequency_tells_the_frequency_by_its_turn(tmp_path: Path) -> None:
     t_s = np.arange(300) / RATE_HZ
     angle = np.degrees(2 * np.pi * 0.1 * t_s)  # 0.1 Hz above nominal
-    path = write(tmp_path / "angle.csv", table("time_s,A_voltage_pu,A_angle_deg", t_s, np.ones(300), (angle + 180) % 360 - 180))
+    path = write(
+        tmp_path / "angle.csv",
+        table("time_s,A_voltage_pu,A_angle_deg", t_s, np.ones(300), (angle + 180) % 360 - 180),
+    )
     batch = decoded(list(read_recording(path)))
     np.testing.assert_allclose(batch.freq_hz[1:, 0], 60.1, atol=1e-4)
 
@@ -142,7 +147,10 @@ def test_slow_rows_are_scada_points_with_their_whole_names(tmp_path: Path) -> No
     assert {r.topic for r in records} == {TOPIC_SCADA}
     batches = [decode_message(ScadaBatch, r.value) for r in records]
     points = [{p.id: p.value for p in b.points} for b in batches if isinstance(b, ScadaBatch)]
-    assert points == [{"F1_mw": 1.5, "BUS1_freq_hz": 50.0}, {"F1_mw": 2.0, "BUS1_kv": 110.0, "BUS1_freq_hz": 50.0}]
+    assert points == [
+        {"F1_mw": 1.5, "BUS1_freq_hz": 50.0},
+        {"F1_mw": 2.0, "BUS1_kv": 110.0, "BUS1_freq_hz": 50.0},
+    ]
     assert any("label" in note for note in notes)
 
 
@@ -190,7 +198,9 @@ def test_what_is_no_recording_is_refused_in_one_sentence(tmp_path: Path) -> None
         ("pmu_capture/framecapture.PmuCapture", 494, 1),
     ],
 )
-def test_every_data_frame_of_a_real_capture_becomes_a_record(name: str, frame_count: int, pmu_count: int) -> None:
+def test_every_data_frame_of_a_real_capture_becomes_a_record(
+    name: str, frame_count: int, pmu_count: int
+) -> None:
     records = list(read_recording(DATA / name))
     result = decode(Book(), [r.value or b"" for r in records if r.topic == TOPIC_FRAMES])
     assert sum(batch.t_ns.size for batch in result.batches) == frame_count

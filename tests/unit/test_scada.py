@@ -444,11 +444,27 @@ def test_a_foreign_or_changed_blob_is_refused_or_begun_anew() -> None:
     other = ScadaStage(SiteConfig(point=POINTS[:2]), FORECASTER)
     area = other.unpack(blob).areas["north"]
     assert area.ids == ("F1.P", "F2.P")
+    assert area.last.value[1] == 3.0
     assert area.grids[0].start == -1
     assert area.clock.ns > 0
     assert stage.resume_offset(stage.unpack(blob), TOPIC_SCADA, 7) == 7
     assert stage.warm(stage.unpack(blob), minutes(1)).areas.keys() == {"north"}
     assert stage.learn(stage.fresh(), []) == stage.fresh()
+
+
+def test_a_condition_survives_a_change_of_the_catalogue_so_that_it_can_be_cleared() -> None:
+    stage = ScadaStage(CONFIG, None)
+    state, outputs, _ = run(stage, [batch(0, ("F1.P", 11.0, 0))])
+    assert [f.type for f in findings(outputs)] == ["raise"]
+    other = ScadaStage(
+        SiteConfig(point=(POINTS[1], PointTable(id="X", area="north", unit="MW"), POINTS[0])), None
+    )
+    _, outputs, _ = run(other, [batch(1, ("F1.P", 5.0, 10))], other.unpack(stage.pack(state)))
+    assert [(f.type, f.sources) for f in findings(outputs)] == [("clear", ("F1.P",))]
+    bare = ScadaStage(SiteConfig(point=POINTS[1:2]), None)
+    assert bare.unpack(stage.pack(state)).areas["north"].ids == ("F2.P",)
+    back = ScadaStage(CONFIG, None)
+    assert not back.unpack(bare.pack(bare.unpack(stage.pack(state)))).areas["north"].conditions.busy
 
 
 def test_ten_megabytes_of_points_are_refused_without_being_read() -> None:

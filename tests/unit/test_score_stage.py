@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamproc.config import AreaTable, SiteConfig
-from streamproc.core.c37118 import CFG2, Configuration, PmuInfo, compile_layout, encode_configuration, encode_data
+from streamproc.core.c37118 import (
+    CFG2,
+    Configuration,
+    PmuInfo,
+    compile_layout,
+    encode_configuration,
+    encode_data,
+)
 from streamproc.core.detector import Rule
 from streamproc.stages.score import ScoreStage, ScoreState
 from streamproc.values import F32, F64, TOPIC_CONFIG, TOPIC_FINDINGS, TOPIC_FRAMES, Output, Record
@@ -74,15 +81,23 @@ def fleet(seconds: int = 12, seed: int = 1) -> list[Record]:
         made = encode_data(compile_layout(config, frame), t_ns, freq_hz, phasor=phasor, stat=stat)
         late_s = rng.exponential(0.1, n)
         keep = rng.random(n) > 0.03
-        arrivals += [(float(t - t_ns[0]) / 1e9 + d, f) for t, d, f, k in zip(t_ns, late_s, made, keep, strict=True) if k]
+        arrivals += [
+            (float(t - t_ns[0]) / 1e9 + d, f)
+            for t, d, f, k in zip(t_ns, late_s, made, keep, strict=True)
+            if k
+        ]
     arrivals.sort(key=lambda pair: pair[0])
-    return [Record(TOPIC_FRAMES, 0, i, 1_700_000_000_000 + i, b"north", f) for i, (_, f) in enumerate(arrivals)]
+    return [
+        Record(TOPIC_FRAMES, 0, i, 1_700_000_000_000 + i, b"north", f) for i, (_, f) in enumerate(arrivals)
+    ]
 
 
 RECORDS = fleet()
 
 
-def run(stage: ScoreStage, records: Sequence[Record], bounds: Sequence[int]) -> tuple[ScoreState, list[Output]]:
+def run(
+    stage: ScoreStage, records: Sequence[Record], bounds: Sequence[int]
+) -> tuple[ScoreState, list[Output]]:
     state, told = stage.fresh(), list[Output]()
     for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
         step = stage.step(state, records[start:stop])
@@ -160,14 +175,29 @@ def test_bad_records_are_kept_with_their_reason_and_good_ones_beside_them_are_pr
         compile_layout(stream(77)[1], unknown), np.array([1_700_000_000_000_000_000]), np.full((1, 1), 50.0)
     )[0]
     contradiction, _ = stream(1, phasors=3)
-    bad = [bytes(wrong), b"", stranger, contradiction, b"hello, this is no frame", (good[5].value or b"")[:-4]]
+    bad = [
+        bytes(wrong),
+        b"",
+        stranger,
+        contradiction,
+        b"hello, this is no frame",
+        (good[5].value or b"")[:-4],
+    ]
     mixed = [*good, *(Record(TOPIC_FRAMES, 0, 1000 + i, 1, b"north", b) for i, b in enumerate(bad))]
     mixed.append(replace(good[0], key=None))
     mixed.append(replace(good[0], key=b"atlantis"))
     step = stage.step(stage.fresh(), mixed)
     assert sorted(reasons(step.outputs)) == sorted(
-        [b"bad_crc", b"empty", b"unknown_configuration", b"config_conflict", b"bad_sync", b"truncated"]
-        + [b"missing_key", b"unknown_area"]
+        [
+            b"bad_crc",
+            b"empty",
+            b"unknown_configuration",
+            b"config_conflict",
+            b"bad_sync",
+            b"truncated",
+            b"missing_key",
+            b"unknown_area",
+        ]
     )
     assert step.counts["frames", "north"] == len(good) - N_PMU
     assert sum(n for (name, _), n in step.counts.items() if name == "dead_letters") == 8

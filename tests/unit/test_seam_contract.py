@@ -25,6 +25,7 @@ from faust.types.tuples import ConsumerMessage, Message
 from mode.threads import ServiceThread
 
 from streamproc.shell import seam
+from streamproc.shell.app import FilelessApp
 
 
 def test_the_pinned_versions_are_those_the_seam_was_written_for() -> None:
@@ -45,6 +46,7 @@ OVERRIDDEN: list[tuple[type, type, str, list[str]]] = [
     (seam.BatchConsumer, base.Consumer, "on_partitions_revoked", ["self", "revoked"]),
     (seam.ConsumerThread, driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
     (seam.ConsumerThread, driver.AIOKafkaConsumerThread, "_commit", ["self", "offsets"]),
+    (FilelessApp, App, "_create_directories", ["self"]),
 ]
 
 
@@ -67,6 +69,7 @@ def test_nothing_else_of_faust_is_overridden() -> None:
         (seam.BatchScheduler, SchedulingStrategyT),
         (seam.BatchConsumer, driver.Consumer),
         (seam.ConsumerThread, driver.AIOKafkaConsumerThread),
+        (FilelessApp, App),
     ]
     for ours, theirs in pairs:
         own = {n for n, v in vars(ours).items() if inspect.isfunction(v) and n != "__init__"}
@@ -107,6 +110,7 @@ CALLED: list[tuple[Callable[..., Any], str]] = [
     (Stream.noack, "enable_acks=False"),
     (Stream.ack, "event.ack()"),
     (App._on_partitions_revoked, "self.flow_control.clear)"),
+    (App.on_first_start, "self._create_directories()"),
     (BootStrategy._should_enable_kafka_producer, "self.enable_kafka_producer"),
     (ServiceThread.__init__, "thread_loop or asyncio.new_event_loop()"),
 ]

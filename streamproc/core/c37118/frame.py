@@ -37,11 +37,12 @@ VERSIONS = (1, 2, 3)
 DATA, HEADER, CFG1, CFG2, COMMAND, CFG3 = 0, 1, 2, 3, 4, 5
 TYPE_NAMES = {DATA: "data", HEADER: "header", CFG1: "cfg1", CFG2: "cfg2", COMMAND: "command", CFG3: "cfg3"}
 
-# The beginning of a frame with a possible size, or what could become one behind the end.
-_BEGIN = re.compile(
-    rb"\xaa(?:["
+# A frame from its second byte on: type and version behind a SYNC, then a possible size or the end of the bytes. It begins
+# with the second byte because in garbage of 0xAA alone every byte could be the first.
+_SECOND = re.compile(
+    rb"["
     + re.escape(bytes(t << 4 | v for t in TYPE_NAMES for v in VERSIONS))
-    + rb"](?:[^\x00].|\x00[\x10-\xff]|.?\Z)|\Z)",
+    + rb"](?<=\xaa.)(?:[^\x00].|\x00[\x10-\xff]|.?\Z)",
     re.DOTALL,
 )
 _HEADER = Struct(">3H2I")
@@ -144,9 +145,8 @@ class _Walk:
         while self.at < end:
             if in_step and (self._run() or self._foreign()):
                 continue
-            found = _BEGIN.search(self.buffer, self.at)
-            self._skip(found.start() if found else end)
-            if found is None:
+            self._skip(self._next_begin(end))
+            if self.at == end:
                 break
             size = self._judge(end)
             if size is None:
@@ -157,6 +157,13 @@ class _Walk:
                 self.frames.append(np.array([[self.at, size]], dtype=np.int64))
                 self.at = self.claim = self.taken = self.at + size
         self._close()
+
+    def _next_begin(self, end: int) -> int:
+        """Return where the next bytes stand that could begin a frame, the end for none."""
+        found = _SECOND.search(self.buffer, self.at + 1)
+        if found is not None:
+            return found.start() - 1
+        return end - (self.buffer[-1] == SYNC)
 
     def _run(self) -> bool:
         """Take the equal frames back to back that begin here; return whether there were enough of them."""
@@ -189,13 +196,10 @@ class _Walk:
                 f"{size} bytes of IEEE 1344 (no SYNC, good CRC): not supported, ask the source for C37.118"
             )
             return size > 0 and self._refuse(Reason.IEEE_1344, detail, size)
-        if len(buffer) - at < 4 or _BEGIN.match(buffer, at):
+        if len(buffer) - at < 4 or _SECOND.match(buffer, at + 1):
             return False
-        size, kind, version = (
-            int.from_bytes(buffer[at + 2 : at + 4], "big"),
-            buffer[at + 1] >> 4,
-            buffer[at + 1] & 15,
-        )
+        size = int.from_bytes(buffer[at + 2 : at + 4], "big")
+        kind, version = buffer[at + 1] >> 4, buffer[at + 1] & 15
         if size < FRAME_SIZE_MIN and kind in TYPE_NAMES and version in VERSIONS:
             detail = f"FRAMESIZE: {size} bytes announced, the smallest frame has {FRAME_SIZE_MIN}"
             self._refuse(Reason.BAD_SIZE, detail, 4)
