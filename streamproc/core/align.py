@@ -94,6 +94,7 @@ class Samples:
     instant: I64  # (n_frame,) grid instant of each frame
     value: F64  # (n_sample, N_VALUE)
     quality: U32  # (n_sample,)
+    record: I64  # (n_frame,) index of the record that brought each frame, -1: of an earlier batch
 
     def of_frames(self, frames: I64) -> Samples:
         """Return only these frames, renumbered; `frames` is increasing."""
@@ -106,6 +107,7 @@ class Samples:
             self.instant[frames],
             self.value[kept],
             self.quality[kept],
+            self.record[frames],
         )
 
     def then(self, later: Samples) -> Samples:
@@ -116,13 +118,14 @@ class Samples:
             np.concatenate([self.instant, later.instant]),
             np.concatenate([self.value, later.value]),
             np.concatenate([self.quality, later.quality]),
+            np.concatenate([self.record, later.record]),
         )
 
 
 def no_samples() -> Samples:
     """Return nothing."""
     none = np.zeros(0, dtype=np.int64)
-    return Samples(none, none, none, np.zeros((0, N_VALUE)), np.zeros(0, dtype=np.uint32))
+    return Samples(none, none, none, np.zeros((0, N_VALUE)), np.zeros(0, dtype=np.uint32), none)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,7 @@ class Aligned:
     value: F64  # (n, n_pmu, N_VALUE), NaN where no frame came
     quality: U32  # (n, n_pmu), DISCARDED where no frame came
     wait: I64  # (n,) how many instants the stream clock was ahead when it closed
+    record: I64  # (n,) index of the record that closed it
     missing: int  # expected PMUs that were not there, over all instants
     late: int = 0
     duplicate: int = 0
@@ -174,12 +178,12 @@ def align(state: AlignState, samples: Samples, settings: AlignSettings) -> tuple
     for part in _in_time(state, samples, settings):
         if part.jump is not None:
             state, closed = _close(state, no_samples(), settings, flush=True)
-            pieces.append(closed)
+            pieces.append(replace(closed, record=np.full_like(closed.instant, part.accepted.record[0])))
             state = replace(state, clock=part.jump, next_open=part.jump, waiting=no_samples())
             state = replace(state, seen=np.full_like(state.seen, -1), arrived=np.full_like(state.seen, -1))
         state = replace(
             state,
-            held=part.held,
+            held=replace(part.held, record=np.full_like(part.held.record, -1)),
             wrong_column=np.concatenate([state.wrong_column, part.wrong_column]),
             wrong_instant=np.concatenate([state.wrong_instant, part.wrong_instant]),
         )
@@ -241,6 +245,7 @@ def _one_by_one(
         yield _part(samples, accepted, [], wrong, jump)
         jump, clock = min(recent), max(recent)
         accepted, wrong, held = held, [], []
+        samples.record[accepted] = samples.record[index]  # all of them are taken in because of this one
     yield _part(samples, accepted, held, wrong, jump)
 
 
@@ -300,7 +305,8 @@ def _close(
         waiting=_only(every, np.flatnonzero(first & ~taken)),
     )
     late, duplicate = int((~on_time).sum()), int((on_time & ~first).sum())
-    return after, Aligned(numbers, value, quality, ahead, missing, late, duplicate, wrong_clock)
+    cause = samples.record[closed_at] if n_frame else np.full(n_closed, -1, dtype=np.int64)
+    return after, Aligned(numbers, value, quality, ahead, cause, missing, late, duplicate, wrong_clock)
 
 
 def _with_waiting(waiting: Samples, samples: Samples) -> Samples:
@@ -311,13 +317,17 @@ def _with_waiting(waiting: Samples, samples: Samples) -> Samples:
         np.concatenate([waiting.instant[waiting.frame], samples.instant[samples.frame]]),
         np.concatenate([waiting.value, samples.value]),
         np.concatenate([waiting.quality, samples.quality]),
+        samples.record,
     )
 
 
 def _only(every: Samples, kept: I64) -> Samples:
     """Return these samples as what waits, each a frame of its own."""
     frame = np.arange(kept.size, dtype=np.int64)
-    return Samples(frame, every.column[kept], every.instant[kept], every.value[kept], every.quality[kept])
+    earlier = np.full(kept.size, -1, dtype=np.int64)
+    return Samples(
+        frame, every.column[kept], every.instant[kept], every.value[kept], every.quality[kept], earlier
+    )
 
 
 def _on_time_and_first(every: Samples, row: I64, closed_at: I64, n_pmu: int) -> tuple[Bool, Bool]:

@@ -111,7 +111,8 @@ def samples_of(
     )
     value, flags = _values(batches, limits)
     sort = np.argsort(frame, kind="stable")
-    return Samples(frame[sort], column[sort], instant, value[sort], flags[sort])
+    record = np.concatenate([batch.record for batch in batches])[arrival]
+    return Samples(frame[sort], column[sort], instant, value[sort], flags[sort], record)
 
 
 def _values(batches: Sequence[DataBatch], limits: QualityLimits) -> tuple[F64, U32]:

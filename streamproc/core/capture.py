@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from streamproc.core.c37118.frame import SYNC, TYPE_NAMES, VERSIONS, Reason, Rejection, split
 from streamproc.core.packets import Datagram, Notice, Segment, is_packet_capture, read_packets
-from streamproc.core.reassembly import Direction, Piece
+from streamproc.core.reassembly import ON_ITS_OWN, Direction, Piece
 
 PORTS = (":4712", ":4713")  # not registered, but everybody uses them
 FILE_STREAM = "file"
@@ -87,6 +87,10 @@ class _Stream:
 
     def feed(self, piece: Piece, ts_ns: int) -> Iterator[CapturedFrame]:
         """Yield what this piece completes."""
+        if piece.gap == ON_ITS_OWN:
+            self.relevant = self.relevant or _begins_like_frame(piece.payload)
+            yield from self.keep(_found(self.name, ts_ns, piece.payload, 0, final=True)[0])
+            return
         if piece.gap:
             yield from self.end(ts_ns)
             if piece.gap > 0:

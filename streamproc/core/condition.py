@@ -11,7 +11,8 @@ NaN is "cannot tell": it never starts, breaks, raises or clears anything; the de
 next known frame. A known score under the limit ends a pending condition.
 
 Everything is arrays over (rule, source). While nothing is at a limit and nothing is active, a whole batch costs one
-comparison. The state is a value: `advance` never changes the arrays it was given.
+comparison; otherwise only the sources that are concerned are looked at tick by tick, so that one PMU that is out for a
+week does not make the other thousand dear. The state is a value: `advance` never changes the arrays it was given.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ UPDATE_INTERVAL_NS = 1_000_000_000  # and at most once a second
 class RuleArrays:
     """The settings of the rules as columns, ready to broadcast over sources."""
 
-    on_delay_ns: I64  # (n_rule, 1)
-    off_delay_ns: I64  # (n_rule, 1)
-    clear_below: F64  # (n_rule, 1), 1 - deadband_ratio
+    on_delay_ns: I64  # (n_rule, 1) or (n_rule, n_source), as the two below
+    off_delay_ns: I64
+    clear_below: F64  # 1 - deadband_ratio
 
     @classmethod
     def of(cls, rules: Sequence[Rule]) -> RuleArrays:
@@ -46,6 +47,14 @@ class RuleArrays:
             np.array([[r.on_delay_ms * ms] for r in rules], dtype=np.int64).reshape(-1, 1),
             np.array([[r.off_delay_ms * ms] for r in rules], dtype=np.int64).reshape(-1, 1),
             np.array([[1.0 - r.deadband_ratio] for r in rules], dtype=np.float64).reshape(-1, 1),
+        )
+
+    def part(self, sources: I64) -> RuleArrays:
+        """Return the columns of these sources."""
+        if self.on_delay_ns.shape[1] == 1:
+            return self
+        return RuleArrays(
+            self.on_delay_ns[:, sources], self.off_delay_ns[:, sources], self.clear_below[:, sources]
         )
 
 
@@ -83,6 +92,18 @@ class ConditionState:
                 kept[name][old] = values[np.ix_(rules[rules >= 0], sources[sources >= 0])].ravel()
         return ConditionState(**kept)
 
+    def part(self, sources: I64) -> ConditionState:
+        """Return the columns of these sources."""
+        return ConditionState(**{name: getattr(self, name)[:, sources] for name in FIELDS})
+
+    def with_part(self, sources: I64, part: ConditionState) -> ConditionState:
+        """Return the state with these columns replaced."""
+        whole: dict[str, Any] = {}
+        for name in FIELDS:
+            whole[name] = getattr(self, name).copy()
+            whole[name][:, sources] = getattr(part, name)
+        return ConditionState(**whole)
+
 
 FIELDS = ("onset_ns", "active", "below_ns", "peak", "said_peak", "said_ns")
 
@@ -106,6 +127,17 @@ def advance(
 
     `t_ns` is (n_tick,), increasing; `scores` is (n_tick, n_rule, n_source) in per unit of the limit, NaN = unknown.
     """
+    concerned = state.onset_ns.any(axis=0) | (scores >= 1.0).any(axis=(0, 1))  # (n_source,)
+    sources: I64 = np.flatnonzero(concerned)
+    if sources.size == 0:
+        return state, no_edges()
+    part, edges = _each_tick(state.part(sources), rules.part(sources), t_ns, scores[:, :, sources])
+    return state.with_part(sources, part), replace(edges, source=sources[edges.source])
+
+
+def _each_tick(
+    state: ConditionState, rules: RuleArrays, t_ns: I64, scores: F32 | F64
+) -> tuple[ConditionState, Edges]:
     hot: Bool = np.asarray((scores >= 1.0).any(axis=(1, 2)))
     found: list[Edges] = []
     tick = 0
@@ -150,7 +182,7 @@ def _one_tick(
         onset_ns=np.where(clears, 0, onset_ns),
         active=(active | raises) & ~clears,
         below_ns=np.where(clears | raises, 0, below_ns),
-        peak=np.where(clears, 0.0, peak),
+        peak=np.where(clears | breaks, 0.0, peak),
         said_peak=np.where(says, peak, state.said_peak),
         said_ns=np.where(says, t_ns, state.said_ns),
     )

@@ -1,19 +1,22 @@
 """Findings into alerts: one disturbance is one alert, with its first-in, told in one sentence.
 
 Findings of one area and family belong together when a raise comes within `group_window` of the last one, or when the
-same rule at the same source is already part of an open alert. So a fault that forty PMUs see, and the oscillation that
-follows it, are one alert; a second fault ten minutes into a long oscillation is another.
+same rule at the same source is part of an open alert and cleared less than `group_window` ago (it chatters). So a fault
+that forty PMUs see, and the oscillation that follows it, are one alert; a second fault ten minutes into a long
+oscillation is another, also where the same PMUs see it.
 
     raise    ^ first one: a new alert, seq 1, UNACK        joins: told again when an operator must know more
+    update   the peak of the leading rule grew, the sources doubled: told at most once a second, never forgotten
     clear    all members clear for `quiet`: RTNUN (or NORM when it was acknowledged)
     bad data is not here: conditions hold while the input is unknown
 
-All times are event times, microseconds UTC. A finding that comes twice changes nothing. Alerts that are over are forgotten
-when nothing can join them any more; what nobody acknowledged stays.
+All times are event times, microseconds UTC; only an acknowledgement carries the operator's. A finding that comes twice
+changes nothing. Alerts that are over are forgotten when nothing can join them any more; what nobody acknowledged stays.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -24,7 +27,11 @@ from streamproc.core.quality import worst
 
 SEEN_MAX = 512  # finding ids remembered per area: more than a re-delivery after a restart can bring
 UPDATE_INTERVAL_US = 1_000_000  # an alert that only grows is told again at most once a second
-OPEN_ALERTS_MAX = 10_000  # beyond it the oldest that returned to normal are dropped, counted
+OPEN_ALERTS_MAX = (
+    10_000  # beyond it the oldest that returned to normal are forgotten; their records stay in the topic
+)
+VALUE_MAX = 1e300  # a value that a float cannot hold is told as this
+ACTIVE = 0  # of a member; otherwise the time of its clear
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,10 @@ class DecideSettings:
 
 @dataclass(frozen=True, slots=True)
 class OpenAlert:
-    """One alert and everything that its next transition needs. `members`: (rule, source) -> active."""
+    """One alert and everything that its next transition needs.
+
+    `members`: (rule, source) -> ACTIVE, or when it cleared. `unsaid`: it grew, and was told less than a second ago.
+    """
 
     alert_id: str
     seq: int
@@ -54,16 +64,18 @@ class OpenAlert:
     rule_version: int
     digest: str
     score: float
+    value: float  # in `unit`
     limit: float
     unit: str
     window_s: float
     text: str
     flags: int
-    members: Mapping[tuple[str, str], bool]
+    members: Mapping[tuple[str, str], int]
     last_raise_us: int
     cleared_us: int | None = None
     told_us: int = 0
     told_sources: int = 0
+    unsaid: bool = False
     ack_by: str | None = None
     ack_comment: str | None = None
 
@@ -75,7 +87,12 @@ class OpenAlert:
     @property
     def active(self) -> bool:
         """Return whether any member is."""
-        return any(self.members.values())
+        return ACTIVE in self.members.values()
+
+    @property
+    def open(self) -> bool:
+        """Return whether it has not returned to normal: no other has a member that is active."""
+        return self.state in {"UNACK", "ACKED"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +107,8 @@ def take_finding(
     state: DecideState, finding: Finding, settings: DecideSettings
 ) -> tuple[DecideState, list[Alert]]:
     """Return the state after a finding and the transitions to tell."""
+    if finding.type == "watermark":  # the same time twice changes nothing: no need to remember its id
+        return _pass_time(state, finding.area, finding.ts_us, settings)
     seen = state.seen.get(finding.area, ())
     if finding.finding_id in seen:
         return state, []
@@ -97,13 +116,11 @@ def take_finding(
     state, told = _pass_time(state, finding.area, finding.ts_us, settings)
     if finding.type == "raise":
         state, more = _raise(state, finding, settings)
-        return state, told + more
-    if finding.type == "update":
+    elif finding.type == "update":
         state, more = _update(state, finding, settings)
-        return state, told + more
-    if finding.type == "clear":
-        return _clear(state, finding), told
-    return state, told
+    else:
+        state, more = _clear(state, finding), []
+    return state, told + more
 
 
 def acknowledge(
@@ -114,68 +131,82 @@ def acknowledge(
     following = after(alert.state, "acknowledge")
     if following == alert.state:
         return state, []
+    told_us = alert.told_us  # event time: the operator's clock must not hold back what the grid says next
     alert = replace(alert, state=following, ack_by=said.user, ack_comment=said.comment or None)
-    return _tell(state, alert, max(said.ts_us, alert.told_us), settings)
+    state, told = _tell(state, alert, max(said.ts_us, told_us), settings)
+    return _kept(state, replace(state.alerts[alert.alert_id], told_us=told_us)), told
 
 
 def _raise(state: DecideState, finding: Finding, settings: DecideSettings) -> tuple[DecideState, list[Alert]]:
-    alert = _home(state, finding, settings)
     first = min(zip(finding.onsets_us, finding.sources, strict=True))
-    score = max(finding.scores)
-    new_members = {(finding.rule, source): True for source in finding.sources}
-    if alert is None:
-        return _tell(state, _opened(finding, first, score, new_members), finding.ts_us, settings)
-    before = alert
-    was = alert.priority
+    new_members = dict.fromkeys(((finding.rule, source) for source in finding.sources), ACTIVE)
+    before = _home(state, finding, settings)
+    if before is None:
+        alert = _opened(finding, first, new_members)
+        if alert.alert_id in state.alerts:
+            return state, []  # a finding so old that its id is no longer remembered; its alert is
+        return _tell(state, alert, finding.ts_us, settings)
     alert = replace(
-        alert,
-        members={**alert.members, **new_members},
-        last_raise_us=finding.ts_us,
+        before,
+        members={**before.members, **new_members},
+        last_raise_us=max(before.last_raise_us, finding.ts_us),
         cleared_us=None,
-        flags=alert.flags | finding.quality,
-        state=after(alert.state, "raise"),
+        flags=before.flags | finding.quality,
+        state=after(before.state, "raise"),
     )
-    if finding.priority < was:
-        alert = replace(_led_by(alert, finding, score), state=after(alert.state, "worsen"))
+    if finding.priority < before.priority:
+        alert = replace(_led_by(alert, finding), state=after(alert.state, "worsen"))
     elif finding.rule == alert.rule:
-        alert = replace(alert, score=max(alert.score, score))
+        alert = _peaked(alert, finding)
     if first[0] < alert.onset_us:
         alert = replace(alert, onset_us=first[0], source=first[1])
-    must = alert.state != before.state or alert.priority < was or alert.onset_us < before.onset_us
-    grown = len(alert.sources) >= 2 * alert.told_sources
-    if must or (grown and finding.ts_us - alert.told_us >= UPDATE_INTERVAL_US):
+    if alert.state != before.state:  # UNACK again: what was said of the time before does not hold for this
+        alert = replace(alert, ack_by=None, ack_comment=None)
+    again = (
+        alert.state != before.state or alert.priority < before.priority or alert.onset_us < before.onset_us
+    )
+    if again:
         return _tell(state, alert, finding.ts_us, settings)
+    if len(alert.sources) >= 2 * alert.told_sources:
+        return _grown(state, alert, finding.ts_us, settings)
     return _kept(state, alert), []
 
 
 def _update(
     state: DecideState, finding: Finding, settings: DecideSettings
 ) -> tuple[DecideState, list[Alert]]:
-    """A peak grew: tell it when it leads its alert, and not more often than once a second."""
-    alert = _member_of(state, finding)
-    if alert is None:
-        return state, []
-    score = max(finding.scores)
-    alert = replace(alert, flags=alert.flags | finding.quality)
-    if finding.rule != alert.rule or not score > alert.score:
-        return _kept(state, alert), []
-    alert = replace(alert, score=score)
-    if finding.ts_us - alert.told_us < UPDATE_INTERVAL_US:
-        return _kept(state, alert), []
-    return _tell(state, alert, finding.ts_us, settings)
+    """A peak grew: it is told where its rule leads."""
+    told: list[Alert] = []
+    for before in _having(state, finding):
+        alert = replace(before, flags=before.flags | finding.quality)
+        grown = _peaked(alert, finding) if finding.rule == alert.rule else alert
+        if grown is alert:
+            state = _kept(state, alert)
+        else:
+            state, more = _grown(state, grown, finding.ts_us, settings)
+            told += more
+    return state, told
+
+
+def _grown(
+    state: DecideState, alert: OpenAlert, ts_us: int, settings: DecideSettings
+) -> tuple[DecideState, list[Alert]]:
+    """Tell it now, or, when it was told less than a second ago, as soon as that second is over."""
+    if ts_us - alert.told_us < UPDATE_INTERVAL_US:
+        return _kept(state, replace(alert, unsaid=True)), []
+    return _tell(state, alert, ts_us, settings)
 
 
 def _clear(state: DecideState, finding: Finding) -> DecideState:
-    alert = _member_of(state, finding)
-    if alert is None:
-        return state
-    gone = {
-        (finding.rule, source): False for source in finding.sources if (finding.rule, source) in alert.members
-    }
-    alert = replace(alert, members={**alert.members, **gone})
-    if not alert.active and alert.cleared_us is None:
-        alert = replace(alert, cleared_us=finding.ts_us)
-    return _kept(state, alert)
+    """Clear these members wherever they are: one instant may end parts of several alerts."""
+    for alert in _having(state, finding):
+        keys = [(finding.rule, source) for source in finding.sources]
+        gone = {key: finding.ts_us for key in keys if alert.members.get(key) == ACTIVE}
+        changed = replace(alert, members={**alert.members, **gone})
+        if gone and not changed.active:
+            changed = replace(changed, cleared_us=finding.ts_us)
+        state = _kept(state, changed)
+    return state
 
 
 def _pass_time(
@@ -183,47 +214,53 @@ def _pass_time(
 ) -> tuple[DecideState, list[Alert]]:
     """Return the state at `ts_us`: quiet alerts of the area return to normal, finished ones are forgotten."""
     told: list[Alert] = []
-    for alert in list(state.alerts.values()):
-        if alert.area != area:
-            continue
+    for alert in [a for a in state.alerts.values() if a.area == area]:
         quiet_us = None if alert.cleared_us is None else alert.cleared_us + settings.quiet_us
-        if quiet_us is not None and ts_us >= quiet_us and alert.state in {"UNACK", "ACKED"}:
+        said_us = alert.told_us + UPDATE_INTERVAL_US
+        if alert.open and quiet_us is not None and ts_us >= quiet_us:
             state, more = _tell(state, replace(alert, state=after(alert.state, "clear")), quiet_us, settings)
             told += more
-        alert = state.alerts[alert.alert_id]  # noqa: PLW2901 - the same alert, after its transition
-        if alert.state == "NORM" and ts_us - alert.last_raise_us > settings.group_window_us:
-            state = replace(state, alerts={k: v for k, v in state.alerts.items() if k != alert.alert_id})
+        elif alert.open and alert.unsaid and ts_us >= said_us:
+            state, more = _tell(state, alert, said_us, settings)
+            told += more
+        now = state.alerts.get(alert.alert_id)
+        if now is not None and now.state == "NORM" and ts_us - now.last_raise_us > settings.group_window_us:
+            state = replace(state, alerts={k: v for k, v in state.alerts.items() if k != now.alert_id})
     return state, told
 
 
 def _home(state: DecideState, finding: Finding, settings: DecideSettings) -> OpenAlert | None:
     """Return the alert that a raise belongs to, or None when it is a new one."""
-    alert = _member_of(state, finding)
-    if alert is not None and alert.state in {"UNACK", "ACKED"}:
-        return alert
+    keys = [(finding.rule, source) for source in finding.sources]
+    window_us = settings.group_window_us
+
+    def chatters(alert: OpenAlert) -> bool:
+        said = (alert.members[key] for key in keys if key in alert.members)
+        return any(value == ACTIVE or finding.ts_us - value <= window_us for value in said)
+
     near = [
         a
         for a in state.alerts.values()
         if a.area == finding.area
         and a.family == finding.family
-        and finding.ts_us - a.last_raise_us <= settings.group_window_us
+        and abs(finding.ts_us - a.last_raise_us) <= window_us
     ]
-    return max(near, key=lambda a: (a.last_raise_us, a.alert_id), default=None)
-
-
-def _member_of(state: DecideState, finding: Finding) -> OpenAlert | None:
-    keys = [(finding.rule, source) for source in finding.sources]
-    found = [
-        a
-        for a in state.alerts.values()
-        if a.area == finding.area and a.family == finding.family and any(k in a.members for k in keys)
-    ]
+    found = [a for a in _having(state, finding) if chatters(a)] or near
     return max(found, key=lambda a: (a.last_raise_us, a.alert_id), default=None)
 
 
-def _opened(
-    finding: Finding, first: tuple[int, str], score: float, members: dict[tuple[str, str], bool]
-) -> OpenAlert:
+def _having(state: DecideState, finding: Finding) -> list[OpenAlert]:
+    """Return the alerts, not yet returned to normal, that have one of these conditions as a member."""
+    keys = {(finding.rule, source) for source in finding.sources}
+    return [
+        a
+        for a in state.alerts.values()
+        if a.open and a.area == finding.area and a.family == finding.family and not keys.isdisjoint(a.members)
+    ]
+
+
+def _opened(finding: Finding, first: tuple[int, str], members: dict[tuple[str, str], int]) -> OpenAlert:
+    score, value = _peak(finding)
     onset_us, source = first
     parts = (finding.rule, finding.rule_version, finding.model_digest, finding.area, source, onset_us)
     return OpenAlert(
@@ -241,6 +278,7 @@ def _opened(
         rule_version=finding.rule_version,
         digest=finding.model_digest,
         score=score,
+        value=value,
         limit=finding.limit,
         unit=finding.unit,
         window_s=finding.window_s,
@@ -251,8 +289,22 @@ def _opened(
     )
 
 
-def _led_by(alert: OpenAlert, finding: Finding, score: float) -> OpenAlert:
+def _peak(finding: Finding) -> tuple[float, float]:
+    """Return the largest score and the value that goes with it."""
+    values = finding.values or tuple(score * finding.limit for score in finding.scores)
+    score, value = max(zip(finding.scores, values, strict=True))
+    return score, min(max(value, -VALUE_MAX), VALUE_MAX)
+
+
+def _peaked(alert: OpenAlert, finding: Finding) -> OpenAlert:
+    """Return the alert with the score of this finding if it is the largest so far, else the very same alert."""
+    score, value = _peak(finding)
+    return replace(alert, score=score, value=value) if score > alert.score else alert
+
+
+def _led_by(alert: OpenAlert, finding: Finding) -> OpenAlert:
     """Return the alert as the worse finding tells it; id, onset and first-in stay."""
+    score, value = _peak(finding)
     return replace(
         alert,
         kind=finding.kind,
@@ -260,6 +312,7 @@ def _led_by(alert: OpenAlert, finding: Finding, score: float) -> OpenAlert:
         rule=finding.rule,
         rule_version=finding.rule_version,
         score=score,
+        value=value,
         limit=finding.limit,
         unit=finding.unit,
         window_s=finding.window_s,
@@ -275,7 +328,7 @@ def _tell(
     state: DecideState, alert: OpenAlert, ts_us: int, settings: DecideSettings
 ) -> tuple[DecideState, list[Alert]]:
     sources = alert.sources
-    alert = replace(alert, seq=alert.seq + 1, told_us=ts_us, told_sources=len(sources))
+    alert = replace(alert, seq=alert.seq + 1, told_us=ts_us, told_sources=len(sources), unsaid=False)
     state = _bounded(_kept(state, alert))
     message = Alert(
         alert_id=alert.alert_id,
@@ -292,7 +345,7 @@ def _tell(
         sources=sources[: settings.sources_max],
         members=len(sources),
         score=alert.score,
-        value=alert.score * alert.limit,
+        value=alert.value,
         limit=alert.limit,
         unit=alert.unit,
         quality=worst(alert.flags),
@@ -313,13 +366,15 @@ def sentence(alert: OpenAlert) -> str:
     """Return what an operator reads: what, where, how much, since when."""
     others = len(alert.sources) - 1
     where = alert.source + (f" and {others} other{'s' if others > 1 else ''}" if others else "")
-    told = alert.text.format(
-        source=where,
-        value=f"{alert.score * alert.limit:.4g}",
-        limit=f"{alert.limit:.4g}",
-        unit=alert.unit,
-        window_s=f"{alert.window_s:g}",
-    )
+    words = {
+        "source": where,
+        "value": f"{alert.value:.4g}",
+        "limit": f"{alert.limit:.4g}",
+        "unit": alert.unit,
+        "window_s": f"{alert.window_s:g}",
+    }
+    # Not str.format: the text came over the wire, and a strange brace in it must not end the service.
+    told = re.sub(r"\{(\w+)\}", lambda field: words.get(field[1], field[0]), alert.text)
     return f"{told} (area {alert.area}), since {iso_time(alert.onset_us * 1000)}"
 
 

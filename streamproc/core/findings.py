@@ -33,8 +33,8 @@ def area_findings(
     digest: str,
     scored: Scored,
     last_second: int,
-) -> list[Output]:
-    """Return the findings of these instants in order of time; `last_second` is that of the instant before them."""
+) -> list[tuple[int, Output]]:
+    """Return (tick, finding) in order of time; `last_second` is that of the instant before these."""
     edges, t_ns = scored.edges, scored.t_ns
     group = np.stack([edges.tick, edges.rule, edges.kind.astype(np.int64)], axis=1)
     starts = np.flatnonzero(np.diff(group, axis=0, prepend=-1).any(axis=1))
@@ -59,7 +59,7 @@ def area_findings(
         )
         told.append((tick, 0, _output(position, mark, int(t_ns[tick]))))
     told.sort(key=lambda item: item[:2])
-    return [output for _, _, output in told]
+    return [(tick, output) for tick, _, output in told]
 
 
 def _finding(

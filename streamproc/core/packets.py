@@ -36,6 +36,7 @@ _EXTENSIONS = {
     135,
 }  # IPv6 headers before the payload: hop by hop, routing, destination options, mobility
 _FRAGMENT = 44
+TIME_NS_MAX = (1 << 63) - 1  # a time of capture beyond the year 2262 is none
 _EXTENSIONS_MAX = 8
 
 
@@ -165,7 +166,8 @@ def _pcapng_packet(kind: int, body: bytes, order: str, interfaces: list[tuple[in
     if number >= len(interfaces):
         return None
     link, units_per_s = interfaces[number]
-    return (high << 32 | low) * 1_000_000_000 // units_per_s, link, body[20 : 20 + size]
+    ts_ns = (high << 32 | low) * 1_000_000_000 // units_per_s
+    return ts_ns if ts_ns <= TIME_NS_MAX else 0, link, body[20 : 20 + size]
 
 
 def _broken(ts_ns: int, content: bytes, detail: str) -> Notice:

@@ -106,6 +106,12 @@ class Names:
     units: tuple[str, ...]
 
 
+TEXTS = {
+    HIGH: "{source} at {value} {unit} is at or over its upper limit of {limit} {unit}",
+    LOW: "{source} at {value} {unit} is at or under its lower limit of {limit} {unit}",
+}
+
+
 def point_findings(names: Names, limits: Limits, edges: Edges, t_ns: I64, flags: U32) -> list[Output]:
     """Return one finding per edge, in their order; `t_ns` (n_tick,), `flags` (n_tick, n_point)."""
     value = limits.values(edges)
@@ -128,9 +134,10 @@ def point_findings(names: Names, limits: Limits, edges: Edges, t_ns: I64, flags:
             sources=(names.ids[source],),
             scores=(round(float(edges.score[i]), 6),),
             onsets_us=(int(edges.onset_ns[i]) // 1000,),
+            values=(round(float(value[i]), 6),),
             limit=limit,
             unit=names.units[source],
-            text=_text(rule, limit, float(value[i])),
+            text=TEXTS[rule],
             quality=int(flags[tick, source]),
         )
         outputs.append(_output(names.position, finding))
@@ -148,14 +155,6 @@ def watermark(names: Names, t_ns: int) -> Output:
         ts_us=ts_us,
     )
     return _output(names.position, mark)
-
-
-def _text(rule: int, limit: float, value: float) -> str:
-    if rule == HIGH and limit > 0:
-        return "{source} at {value} {unit} is at or over its limit of {limit} {unit}"
-    # Score times limit is not the value here: it is written into the sentence.
-    side = "at or over its upper" if rule == HIGH else "at or under its lower"
-    return f"{{source}} at {value:.5g} {{unit}} is {side} limit of {{limit}} {{unit}}"
 
 
 def _output(position: str, finding: Finding) -> Output:

@@ -6,6 +6,9 @@
 The first copy of a byte wins, as with a receiver: what comes again (retransmission, overlap) is cut away. A hole is given
 up when the other side acknowledges bytes behind it (it had them, the capture did not), when more waits behind it than
 `WAITING_SIZE_MAX`, or at the end. Then the bytes behind it are delivered, marked as coming after a gap.
+
+A capture that begins within a connection may show its first segments out of order: what belongs before the first one seen
+is delivered on its own.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ from dataclasses import dataclass, field
 
 WAITING_SIZE_MAX = 1 << 18  # bytes behind a hole
 WAITING_COUNT_MAX = 512  # segments behind a hole
+EARLY_COUNT_MAX = 64  # segments from before the first one seen
+NEW_CONNECTION, ON_ITS_OWN = -1, -2
 JUMP_MAX = 1 << 24  # sequence numbers further away than this belong to another connection
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes in order. `gap` counts bytes missing before them; -1 when a new connection begins here."""
+    """Bytes in order. `gap` counts bytes missing before them; otherwise it is NEW_CONNECTION or ON_ITS_OWN."""
 
     gap: int
     payload: bytes
@@ -33,6 +38,8 @@ class Direction:
     next_sequence: int | None = None
     waiting: dict[int, bytes] = field(default_factory=dict)  # by sequence number, first copy
     waiting_size: int = 0
+    begin: int | None = None  # sequence number of the first byte seen, where the connection's begin was not
+    early: set[int] = field(default_factory=set)
 
     def take(self, sequence: int, payload: bytes, syn: bool) -> Iterator[Piece]:
         """Yield what can be delivered now that this segment has come."""
@@ -40,26 +47,35 @@ class Direction:
             sequence = (sequence + 1) & 0xFFFFFFFF  # SYN counts as a byte
             if self.next_sequence is not None and sequence != self.next_sequence:
                 yield from self.flush()
-                yield Piece(-1, b"")
-            self.next_sequence = sequence
+                yield Piece(NEW_CONNECTION, b"")
+            self.next_sequence, self.begin = sequence, None
         if not payload:
             return
         if self.next_sequence is None:
-            self.next_sequence = sequence
+            self.next_sequence = self.begin = sequence
         ahead = self._ahead(sequence)
         if abs(ahead) > JUMP_MAX:
             yield from self.flush()
-            yield Piece(-1, payload)
-            self.next_sequence = (sequence + len(payload)) & 0xFFFFFFFF
+            yield Piece(NEW_CONNECTION, payload)
+            self.next_sequence, self.begin = (sequence + len(payload)) & 0xFFFFFFFF, None
             return
         if ahead > 0:
             self._keep(sequence, payload)
             if self.waiting_size > WAITING_SIZE_MAX or len(self.waiting) > WAITING_COUNT_MAX:
                 yield from self._skip_hole()
             return
+        if self._is_early(sequence, ahead, len(payload)):
+            self.early.add(sequence)
+            yield Piece(ON_ITS_OWN, payload)
         if len(payload) > -ahead:
             yield self._deliver(0, payload[-ahead:])
             yield from self._drain()
+
+    def _is_early(self, sequence: int, ahead: int, size: int) -> bool:
+        """Return whether a segment lies wholly before the first one seen, and has not been seen itself."""
+        if self.begin is None or sequence in self.early or len(self.early) >= EARLY_COUNT_MAX:
+            return False
+        return self._ahead(self.begin) - ahead >= size
 
     def acknowledged(self, sequence: int) -> Iterator[Piece]:
         """Yield what waits behind a hole that the receiver says it has."""

@@ -40,7 +40,6 @@ from streamproc.shell.demo_worker import DemoWorker
 from streamproc.shell.kafka_broker import KAFKA_VERSION, KafkaBroker
 from streamproc.shell.memory_broker import NAME as MEMORY_NAME
 from streamproc.shell.memory_broker import MemoryBroker
-from streamproc.shell.recording import read_recording
 from streamproc.shell.replay import paced, replay
 from streamproc.shell.scrape import parse_metrics
 from streamproc.shell.sender import Sender
@@ -231,7 +230,7 @@ class Demo:
             await sender.send(record)
 
     async def _play_capture(self, sender: Sender, path: Path, area: str) -> None:
-        read = partial(read_recording, path, area=area)
+        read = partial(script.first_seconds, path, area)
         while True:
             await replay(read, sender, speed=1.0, now=True)
             await asyncio.sleep(CAPTURE_PAUSE_S)

@@ -6,7 +6,7 @@ Times are seconds after the fleet's first frame, which is sent when the worker h
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,15 @@ import msgspec
 import tomli_w
 
 from streamproc.config import AreaTable, BrokerTable, SiteConfig, SiteTable, WorkerTable
+from streamproc.shell.recording import read_recording
 from streamproc.simulate.events import GridEvent
 from streamproc.simulate.fleet import Truth
 from streamproc.simulate.scada import catalogue, resources
+from streamproc.values import TOPIC_FRAMES, Record
 
 AREA = "fleet"
 N_PMU, RATE_HZ = 40, 30
+CAPTURE_S = 15.0  # of each capture are played
 CYCLE_S, CYCLES = 120, 60  # the script again, this often
 FIND_S = 5.0  # an alert whose onset is within this time after an event is about that event
 EARLY_S = 0.1  # onsets are whole instants; an event between two shows in the next one
@@ -54,6 +57,17 @@ def captures() -> dict[Path, str]:
     """Return the captures of a clone of the repository with their areas; empty for an installed package."""
     root = Path(__file__).resolve().parents[2] / "tests" / "data"
     return {root / name: area for name, area in CAPTURES.items() if (root / name).is_file()}
+
+
+def first_seconds(path: Path, area: str) -> Iterator[Record]:
+    """Yield a capture up to `CAPTURE_S`: behind it one of them has a hole of 3.5 s, and its alerts come as late."""
+    first_ms = None
+    for record in read_recording(path, area=area):
+        if record.topic == TOPIC_FRAMES:
+            first_ms = record.ts_ms if first_ms is None else first_ms
+            if record.ts_ms - first_ms > CAPTURE_S * 1000:
+                return
+        yield record
 
 
 def site(bootstrap: str, areas: Iterable[str]) -> SiteConfig:

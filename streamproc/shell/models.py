@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -152,7 +153,7 @@ def _check_golden(model: LoadedModel, golden: bytes, where: str) -> None:
         with np.load(io.BytesIO(golden), allow_pickle=False) as vectors:
             fast, slow, expected = vectors["fast"], vectors["slow"], vectors["score"]
             pairs = [(fast[i], slow[i], expected[i]) for i in range(expected.shape[0])]
-    except (ValueError, KeyError, OSError, IndexError, EOFError) as error:
+    except (ValueError, KeyError, OSError, IndexError, EOFError, zipfile.BadZipFile) as error:
         raise ModelError(f"{where}: golden vectors cannot be read: {error}") from error
     if not pairs:
         raise ModelError(f"{where}: no golden vectors")

@@ -43,6 +43,7 @@ class DecideStage:
 
     def __init__(self, config: SiteConfig) -> None:
         table = config.decide
+        self._positions = sorted({"main", *(area.position for area in config.area)})  # labels of the gauge
         self._settings = DecideSettings(
             table.group_window_ms * 1000, table.quiet_ms * 1000, table.sources_max
         )
@@ -74,9 +75,8 @@ class DecideStage:
                 if alert.seq == 1:
                     counts["alerts", f"{alert.kind}/{alert.priority}"] += 1
         probe.lap("decide")
-        active: Counter[str] = Counter({"main": 0})
-        active.update(a.position for a in state.alerts.values() if a.state != "NORM")
-        gauges = {("active_alerts", position): float(count) for position, count in active.items()}
+        active = Counter(a.position for a in state.alerts.values() if a.state != "NORM")
+        gauges = {("active_alerts", position): float(active[position]) for position in self._positions}
         return Step(state, tuple(outputs), counts, gauges=gauges)
 
     def _finding(
@@ -117,7 +117,7 @@ class DecideStage:
         alerts = [
             {
                 "alert": replace(alert, members={}),  # MessagePack has no keys of two parts
-                "members": [(rule, source, active) for (rule, source), active in alert.members.items()],
+                "members": [(rule, source, cleared) for (rule, source), cleared in alert.members.items()],
             }
             for alert in state.alerts.values()
         ]
@@ -128,7 +128,7 @@ class DecideStage:
         tree = unpack_tree(BLOB_KIND, blob)
         alerts = {}
         for item in tree["alerts"]:
-            members = {(rule, source): active for rule, source, active in item["members"]}
+            members = {(rule, source): cleared for rule, source, cleared in item["members"]}
             alert = OpenAlert(**{**item["alert"], "members": members})
             alerts[alert.alert_id] = alert
         return DecideState(alerts, {area: tuple(ids) for area, ids in tree["seen"].items()})
@@ -140,7 +140,9 @@ class DecideStage:
 
 
 def _in_step(finding: Finding) -> bool:
-    return 0 < len(finding.sources) == len(finding.scores) == len(finding.onsets_us)
+    count = len(finding.sources)
+    values_fit = len(finding.values) in {0, count}
+    return 0 < count == len(finding.scores) == len(finding.onsets_us) and values_fit
 
 
 def _refuse(record: Record, refusal: Refusal, counts: Counts, outputs: list[Output]) -> None:

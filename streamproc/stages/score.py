@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import itemgetter
 from typing import Any, Protocol
 
 import numpy as np
@@ -68,6 +69,22 @@ class Models(Protocol):
         """Return the model for these PMUs in this order."""
 
 
+@dataclass(slots=True)
+class _Work:
+    """What a step collects: counts, and outputs with the place of the record that caused them."""
+
+    counts: Counts
+    outputs: list[tuple[int, Output]] = field(default_factory=list)
+    gauges: dict[tuple[str, str], float] = field(default_factory=dict)
+    waits_s: list[F64] = field(default_factory=list)
+
+    def refuse(self, place: int, record: Record, reason: str, detail: str) -> None:
+        """Count a record that cannot be evaluated, and keep it."""
+        self.counts["rejected", str(reason)] += 1
+        self.counts["dead_letters", str(reason)] += 1
+        self.outputs.append((place, dead_letter(record, reason, detail)))
+
+
 class ScoreStage:
     """values.Stage over `grid.pmu.frames.v1`."""
 
@@ -102,26 +119,56 @@ class ScoreStage:
     def step(self, state: ScoreState, records: Sequence[Record], probe: Probe = SILENT) -> Step[ScoreState]:
         """Return the findings of these records."""
         state = replace(state, warming={}) if state.warming else state
-        counts: Counts = Counter({("records", TOPIC_FRAMES): len(records)})
-        outputs: list[Output] = []
-        gauges: dict[tuple[str, str], float] = {}
-        waits: list[F64] = []
-        for area, chosen in self._by_area(records, counts, outputs).items():
-            state, decoded = self._decode(state, area, chosen, counts, outputs)
-            probe.lap("decode")
-            for key, batches in _by_track(area, decoded).items():
-                state = self._with_track(state, key, batches)
-                state, made, wait_s = self._advance(state, key, batches, counts, probe)
-                state = self._marked(state, key, chosen)
-                outputs += made
-                waits.append(wait_s)
-                gauges |= self._gauges(state, key)
-        delays = {"align_wait": np.concatenate(waits)} if waits else {}
-        return Step(state, tuple(outputs), counts, delays, gauges)
+        work = _Work(Counter({("records", TOPIC_FRAMES): len(records)}))
+        for area, (places, chosen) in self._by_area(records, work).items():
+            start = 0
+            while start < len(chosen):
+                # A new PMU is a new column from its own record on, whatever else is in the batch.
+                stop = start + self._until_new_pmu(state, area, chosen[start:])
+                state = self._area_step(state, area, places[start:stop], chosen[start:stop], work, probe)
+                start = stop
+        # What a record causes stands where the record stood: the order does not depend on the batch.
+        work.outputs.sort(key=itemgetter(0))
+        delays = {"align_wait": np.concatenate(work.waits_s)} if work.waits_s else {}
+        return Step(state, tuple(output for _, output in work.outputs), work.counts, delays, work.gauges)
+
+    def _until_new_pmu(self, state: ScoreState, area: str, records: Sequence[Record]) -> int:
+        decoded = decode(state.books.get(area, state.shared), [r.value or b"" for r in records])
+        known = {
+            (rate_hz, column.idcode)
+            for (name, rate_hz), track in state.tracks.items()
+            if name == area
+            for column in track.columns
+        }
+        first = [
+            int(batch.record[0])
+            for batch in decoded.batches
+            if (batch.layout.rate_hz, batch.layout.idcode) not in known
+        ]
+        return min((place for place in first if place > 0), default=len(records))
+
+    def _area_step(
+        self,
+        state: ScoreState,
+        area: str,
+        places: Sequence[int],
+        records: Sequence[Record],
+        work: _Work,
+        probe: Probe,
+    ) -> ScoreState:
+        state, decoded = self._decode(state, area, places, records, work)
+        probe.lap("decode")
+        for key, batches in _by_track(area, decoded).items():
+            state = self._with_track(state, key, batches)
+            state, made = self._advance(state, key, batches, work, probe)
+            state = self._marked(state, key, records)
+            work.outputs += [(places[record], output) for record, output in made]
+            work.gauges |= self._gauges(state, key)
+        return state
 
     def warm(self, state: ScoreState, records: Sequence[Record]) -> ScoreState:
         """Return the state with its windows refilled; nothing is said, counted or judged."""
-        for area, chosen in self._by_area(records, Counter(), []).items():
+        for area, (_, chosen) in self._by_area(records, _Work(Counter())).items():
             book = state.books.get(area, state.shared)
             decoded = decode(book, [r.value or b"" for r in chosen])
             for key, batches in _by_track(area, decoded.batches).items():
@@ -160,37 +207,35 @@ class ScoreStage:
         ]
         return min([next_offset, *needed])
 
-    def _by_area(
-        self, records: Sequence[Record], counts: Counts, outputs: list[Output]
-    ) -> dict[str, list[Record]]:
-        areas: dict[str, list[Record]] = {}
-        for record in records:
+    def _by_area(self, records: Sequence[Record], work: _Work) -> dict[str, tuple[list[int], list[Record]]]:
+        """Return per area the records and their places in the batch; what names no area of ours is refused."""
+        areas: dict[str, tuple[list[int], list[Record]]] = {}
+        for place, record in enumerate(records):
             area = (record.key or b"").decode("utf-8", "replace")
             if area and (not self._areas or area in self._areas):
-                areas.setdefault(area, []).append(record)
-                continue
-            reason = Reason.UNKNOWN_AREA if area else Reason.MISSING_KEY
-            detail = (
-                f"key {area!r:.80}: not an [[area]] of the site file"
-                if area
-                else "a record's key names its area"
-            )
-            _refuse(record, reason, detail, counts, outputs)
+                places, chosen = areas.setdefault(area, ([], []))
+                places.append(place)
+                chosen.append(record)
+            elif area:
+                work.refuse(
+                    place, record, Reason.UNKNOWN_AREA, f"key {area!r:.80}: not an [[area]] of the site file"
+                )
+            else:
+                work.refuse(place, record, Reason.MISSING_KEY, "a record's key names its area")
         return areas
 
     def _decode(
-        self, state: ScoreState, area: str, records: Sequence[Record], counts: Counts, outputs: list[Output]
+        self, state: ScoreState, area: str, places: Sequence[int], records: Sequence[Record], work: _Work
     ) -> tuple[ScoreState, tuple[DataBatch, ...]]:
         decoded = decode(state.books.get(area, state.shared), [r.value or b"" for r in records])
-        counts["frames", area] += sum(batch.t_ns.size for batch in decoded.batches)
+        work.counts["frames", area] += sum(batch.t_ns.size for batch in decoded.batches)
         first: dict[int, Rejection] = {}
         for index, rejection in decoded.rejections:
-            counts["rejected", rejection.reason] += 1
-            first.setdefault(index, rejection)
+            if first.setdefault(index, rejection) is not rejection:
+                work.counts["rejected", str(rejection.reason)] += 1
         for index, rejection in first.items():
             detail = f"{rejection.detail} (IDCODE {rejection.idcode}, byte {rejection.start})"
-            outputs.append(dead_letter(records[index], rejection.reason, detail))
-            counts["dead_letters", rejection.reason] += 1
+            work.refuse(places[index], records[index], rejection.reason, detail)
         return replace(state, books={**state.books, area: decoded.book}), decoded.batches
 
     def _settings(self, rate_hz: float) -> AlignSettings:
@@ -245,8 +290,9 @@ class ScoreStage:
         return samples_of(chosen, places, self._limits, rate_hz) if chosen else no_samples()
 
     def _advance(
-        self, state: ScoreState, key: TrackKey, batches: Sequence[DataBatch], counts: Counts, probe: Probe
-    ) -> tuple[ScoreState, list[Output], F64]:
+        self, state: ScoreState, key: TrackKey, batches: Sequence[DataBatch], work: _Work, probe: Probe
+    ) -> tuple[ScoreState, list[tuple[int, Output]]]:
+        """Return the state after these frames, and the findings with the record that caused each."""
         area, rate_hz = key
         track = state.tracks[key]
         model = self._model(key, track.columns, track.nominal_hz)
@@ -256,31 +302,27 @@ class ScoreStage:
         track = replace(track, align=aligned_state)
         probe.lap("window")
         table = self._areas.get(area)
-        position = table.position if table is not None else "main"
-        outputs: list[Output] = []
+        labels = tuple(column.label for column in track.columns)
+        say = partial(area_findings, area, table.position if table else "main", labels, rules, model.digest)
+        made: list[tuple[int, Output]] = []
         for piece in pieces:
-            _count(counts, area, piece)
+            _count(work.counts, area, piece)
             if piece.instant.size == 0:
                 continue
             t_ns = from_grid(piece.instant, rate_hz)
-            say = partial(
-                area_findings, area, position, tuple(c.label for c in track.columns), rules, model.digest
-            )
             if piece.restart:
                 track, cleared = _restarted(track, model, int(t_ns[0]))
-                outputs += say(Scored(t_ns[:1], cleared, piece.quality[:1]), int(t_ns[0] // 1_000_000_000))
+                told = say(Scored(t_ns[:1], cleared, piece.quality[:1]), int(t_ns[0] // 1_000_000_000))
+                made += [(int(piece.record[tick]), output) for tick, output in told]
             track, scored = score(track, piece, t_ns, model, rules, rate_hz)
             probe.lap("score")
-            outputs += say(scored, track.last_second)
+            told = say(scored, track.last_second)
+            made += [(int(piece.record[tick]), output) for tick, output in told]
             track = replace(track, last_second=int(t_ns[-1] // 1_000_000_000))
-        counts["findings", area] += len(outputs)
+            work.waits_s.append(piece.wait / rate_hz)
+        work.counts["findings", area] += len(made)
         probe.lap("decide")
-        wait_s = np.concatenate([piece.wait for piece in pieces]) / rate_hz if pieces else np.zeros(0)
-        return (
-            replace(state, tracks={**state.tracks, key: track}),
-            outputs,
-            np.asarray(wait_s, dtype=np.float64),
-        )
+        return replace(state, tracks={**state.tracks, key: track}), made
 
     def _marked(self, state: ScoreState, key: TrackKey, records: Sequence[Record]) -> ScoreState:
         """Return the state with the offset noted at which the stream clock came to its present second.
@@ -355,9 +397,3 @@ def _count(counts: Counts, area: str, piece: Any) -> None:  # noqa: ANN401
         counts[name, area] += getattr(piece, name)
     counts["duplicates", area] += piece.duplicate
     counts["wrong_clock", area] += piece.wrong_clock_count
-
-
-def _refuse(record: Record, reason: str, detail: str, counts: Counts, outputs: list[Output]) -> None:
-    counts["rejected", str(reason)] += 1
-    counts["dead_letters", str(reason)] += 1
-    outputs.append(dead_letter(record, reason, detail))

@@ -27,7 +27,8 @@ def samples_of(chosen: list[tuple[int, int]]) -> Samples:
     column = np.array([pmu for pmu, _ in chosen], dtype=np.int64)
     instant = np.array([START + i // N_PMU + offset for i, (_, offset) in enumerate(chosen)], dtype=np.int64)
     value = np.repeat(np.arange(len(chosen), dtype=np.float64)[:, None], N_VALUE, axis=1)
-    return Samples(np.arange(len(chosen)), column, instant, value, np.zeros(len(chosen), dtype=np.uint32))
+    number = np.arange(len(chosen))
+    return Samples(number, column, instant, value, np.zeros(len(chosen), dtype=np.uint32), number)
 
 
 def run(samples: Samples, cuts: list[int]) -> tuple[AlignState, list[Aligned]]:

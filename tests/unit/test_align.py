@@ -24,7 +24,14 @@ def feed(
     column = np.array([pmu for pmu, _ in frames], dtype=np.int64)
     instant = np.array([at for _, at in frames], dtype=np.int64)
     value = np.ones((len(frames), N_VALUE)) * column[:, None]
-    samples = Samples(np.arange(len(frames)), column, instant, value, np.zeros(len(frames), dtype=np.uint32))
+    samples = Samples(
+        np.arange(len(frames)),
+        column,
+        instant,
+        value,
+        np.zeros(len(frames), dtype=np.uint32),
+        np.arange(len(frames)),
+    )
     return align(state or AlignState.fresh(n_pmu), samples, SETTINGS)
 
 

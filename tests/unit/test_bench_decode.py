@@ -15,7 +15,7 @@ from streamproc.shell import bench_decode
 def test_the_benchmark_reports_every_case_beside_a_plain_frombuffer(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    code = bench_decode.main(json_out=True, seconds=0.2)
+    code = bench_decode.main(json=True, seconds=0.2)
     shown = json.loads(capsys.readouterr().out)
     assert len(shown["speeds"]) == 12
     assert {row["way"] for row in shown["speeds"]} == {"decode", "frombuffer", "frombuffer + crc_hqx"}
@@ -24,7 +24,7 @@ def test_the_benchmark_reports_every_case_beside_a_plain_frombuffer(
 
 
 def test_the_benchmark_prints_a_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    bench_decode.main(json_out=False, seconds=0.1)
+    bench_decode.main(json=False, seconds=0.1)
     lines = capsys.readouterr().out.splitlines()
     assert "M PMU-frames/s" in lines[0]
     assert lines[1].startswith("one PMU")

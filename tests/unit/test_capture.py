@@ -113,6 +113,14 @@ def test_tcp_segments_out_of_order_repeated_and_overlapping_give_the_same_frames
     assert not _reasons(pcap(packets))
 
 
+def test_a_capture_that_begins_out_of_order_within_a_connection_loses_nothing() -> None:
+    starts = [sum(map(len, FRAMES[:i])) for i in range(len(FRAMES))]
+    packets = [tcp(frame, 9000 + at) for at, frame in zip(starts, FRAMES, strict=True)]
+    order = [3, 1, 0, 2, 1, *range(4, len(FRAMES))]
+    found = _good(pcap([packets[i] for i in order]))
+    assert found == [FRAMES[i] for i in (3, 1, 0, 2, *range(4, len(FRAMES)))]
+
+
 def test_sequence_numbers_that_wrap_are_followed() -> None:
     packets = [tcp(piece, at + 2**32 - 9000 - 700) for at, piece in _pieces(33)]
     assert _good(pcap(packets)) == FRAMES

@@ -218,7 +218,8 @@ def test_a_lower_limit_waits_its_on_delay_and_tells_the_value_in_its_sentence() 
     assert [f.type for f in told] == ["raise", "clear"]
     assert told[0].onsets_us == (T0_US + 10_000_000,)
     assert told[0].ts_us == T0_US + 30_000_000
-    assert "108 {unit} is at or under its lower limit of {limit} {unit}" in told[0].text
+    assert told[0].values == (108.0,)
+    assert told[0].text == "{source} at {value} {unit} is at or under its lower limit of {limit} {unit}"
 
 
 def test_a_bad_value_neither_raises_nor_clears_and_a_suspect_one_marks_its_finding() -> None:

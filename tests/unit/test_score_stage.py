@@ -142,6 +142,24 @@ def test_a_restart_anywhere_goes_on_with_the_same_bytes(cut: int, batch: int) ->
     assert [*before, *after] == WHOLE
 
 
+@given(st.lists(st.integers(0, 2 * len(RECORDS)), max_size=8))
+@settings(max_examples=25, deadline=None)
+def test_two_areas_in_one_partition_keep_their_order_in_any_split(cuts: list[int]) -> None:
+    stage = ScoreStage(SiteConfig(), Models())
+    both = [replace(r, key=k) for r in RECORDS for k in (b"north", b"south")]
+    whole = run(stage, both, [0, len(both)])[1]
+    assert run(stage, both, [0, *sorted(cuts), len(both)])[1] == whole
+    assert [o for o in whole if b"north" in o.value] == WHOLE
+
+
+def test_a_pmu_that_joins_later_was_not_missing_before() -> None:
+    stage = ScoreStage(SiteConfig(), Models())
+    late = [r for i, r in enumerate(RECORDS) if i > 250 or (r.value or b"")[4:6] != b"\x00\x03"]
+    told = run(stage, late, [0, len(late)])[1]
+    assert not [o for o in told if b"data_missing" in o.value and b"PMU3" in o.value]
+    assert run(stage, late, [*range(0, len(late), 7), len(late)])[1] == told
+
+
 def test_the_resume_offset_trails_by_the_windows_only() -> None:
     stage = ScoreStage(SiteConfig(), Models())
     records = fleet(seconds=60)

@@ -32,7 +32,7 @@ from streamproc.core.c37118.frame import (
     frames_good,
     split,
 )
-from streamproc.values import I64, U8, Bool
+from streamproc.values import I64, U8, U16
 
 FEW_RECORDS = 8  # of one size: below, the splitter takes them one by one
 
@@ -66,7 +66,7 @@ class _Frames:
     record: I64
     base: I64  # where its record begins
     kind: U8
-    idcode: I64
+    idcode: U16
 
 
 def decode(book: Book, buffers: Sequence[bytes]) -> Decoded:
@@ -117,14 +117,13 @@ class _Work:
 
     def run(self, first: int, stop: int) -> None:
         """Decode the data frames first..stop: one book is in force for all of them."""
-        frames = self.frames
-        index = first + np.flatnonzero(frames.kind[first:stop] == DATA)
-        if not index.size:
+        index = first + np.flatnonzero(self.frames.kind[first:stop] == DATA)
+        idcode = self.frames.idcode[index]
+        if index.size and idcode[0] == idcode.min() == idcode.max():  # cheaper than sorting all of them
+            self._stream(int(idcode[0]), index)
             return
-        idcode = frames.idcode[index]
-        codes = idcode[:1] if (idcode == idcode[0]).all() else np.unique(idcode)
-        for code in codes.tolist():
-            self._stream(code, index if codes.size == 1 else index[idcode == code])
+        for code in np.unique(idcode).tolist():
+            self._stream(code, index[idcode == code])
 
     def _stream(self, idcode: int, chosen: I64) -> None:
         layout = self.book.lookup(idcode)
@@ -132,7 +131,7 @@ class _Work:
             detail = f"IDCODE {idcode}: no configuration is known; the CFG-2 or CFG-3 must come first"
             self._refuse(chosen, Reason.UNKNOWN_CONFIGURATION, detail)
             return
-        fits = self.frames.size[chosen] == layout.frame_size
+        fits = (self.frames.size == layout.frame_size)[chosen]
         if fits.all():
             self._decode(layout, chosen)
             return
@@ -176,13 +175,11 @@ class _Work:
 
 def _rows(frames: _Frames, chosen: I64, size: int) -> U8:
     """Return the bytes of these frames, (n, size); without a copy when they stand back to back."""
-    start = frames.start[chosen]
-    if start[-1] - start[0] == (chosen.size - 1) * size and (
-        chosen.size < 3 or (np.diff(start) == size).all()
-    ):
-        return frames.joined[start[0] : start[-1] + size].reshape(-1, size)
+    first, last = int(frames.start[chosen[0]]), int(frames.start[chosen[-1]])
+    if last - first == (chosen.size - 1) * size:  # they do not overlap, so there is room for these only
+        return frames.joined[first : last + size].reshape(-1, size)
     windows = np.lib.stride_tricks.sliding_window_view(frames.joined, size)
-    return np.asarray(windows[start])
+    return np.asarray(windows[frames.start[chosen]])
 
 
 def _fraction(rows: U8) -> I64:
@@ -192,46 +189,58 @@ def _fraction(rows: U8) -> I64:
 
 def _find(buffers: Sequence[bytes]) -> tuple[_Frames, list[tuple[int, Rejection]]]:
     """Return the good frames of all buffers, in order, and what was refused."""
-    lengths = np.fromiter(map(len, buffers), np.int64, len(buffers))
     joined = np.frombuffer(b"".join(buffers), dtype=np.uint8)
+    even = _all_alike(buffers, joined)
+    if even is not None:
+        return even, []
+    lengths = np.fromiter(map(len, buffers), np.int64, len(buffers))
     starts = np.cumsum(lengths) - lengths
+    order = np.argsort(lengths, kind="stable")
     tables: list[I64] = []  # (n, 3): start, size, record
     alone: list[int] = []
-    even = lengths.size > 0 and bool((lengths == lengths[0]).all())
-    for length in lengths[:1].tolist() if even else np.unique(lengths).tolist():
-        records = np.arange(lengths.size) if even else np.flatnonzero(lengths == length)
-        size = int.from_bytes(buffers[int(records[0])][2:4], "big")
+    for records in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
+        length = int(lengths[records[0]]) if records.size else 0
+        size = int.from_bytes(buffers[int(records[0])][2:4], "big") if length else 0
         if size < FRAME_SIZE_MIN or length % size or records.size * (length // size) < FEW_RECORDS:
             alone += records.tolist()
             continue
-        own = (
-            joined
-            if even
-            else np.frombuffer(b"".join([buffers[i] for i in records.tolist()]), dtype=np.uint8)
-        )
-        good = _records_good(own.reshape(-1, size), length // size)
+        own = np.frombuffer(b"".join([buffers[i] for i in records.tolist()]), dtype=np.uint8)
+        good = frames_good(own.reshape(-1, size)).reshape(records.size, -1).all(axis=1)
         tables.append(_table(starts[records[good]], records[good], size, length // size))
         alone += records[~good].tolist()
     rejections: list[tuple[int, Rejection]] = []
     for index in alone:
         parts = split(buffers[index])
-        refused = parts.rejections if len(buffers[index]) else (Rejection(Reason.EMPTY, "no bytes", 0, 0),)
+        refused = parts.rejections if buffers[index] else (Rejection(Reason.EMPTY, "no bytes", 0, 0),)
         rejections += [(index, refusal) for refusal in refused]
-        rows = np.empty((parts.frames.shape[0], 3), dtype=np.int64)
-        rows[:, 0], rows[:, 1], rows[:, 2] = parts.frames[:, 0] + starts[index], parts.frames[:, 1], index
-        tables.append(rows)
-    table = np.concatenate(tables) if tables else np.zeros((0, 3), dtype=np.int64)
-    if len(tables) > 1:
-        table = table[np.argsort(table[:, 0], kind="stable")]
-    start, record = np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(table[:, 2])
+        table = np.empty((parts.frames.shape[0], 3), dtype=np.int64)
+        table[:, :2], table[:, 2] = parts.frames, index
+        table[:, 0] += starts[index]
+        tables.append(table)
+    every = np.concatenate(tables) if tables else np.zeros((0, 3), dtype=np.int64)
+    start, size, record = np.ascontiguousarray(every[np.argsort(every[:, 0], kind="stable")].T)
     kind = (joined[start + 1] >> 4 & 7).astype(np.uint8)
-    idcode = joined[start + 4].astype(np.int64) << 8 | joined[start + 5]
-    return _Frames(joined, start, table[:, 1], record, starts[record], kind, idcode), rejections
+    idcode = joined[start + 4].astype(np.uint16) << np.uint16(8) | joined[start + 5]
+    return _Frames(joined, start, size, record, starts[record], kind, idcode), rejections
 
 
-def _records_good(rows: U8, n_frame: int) -> Bool:
-    """Return per record of `n_frame` rows whether all its frames are good."""
-    return np.asarray(frames_good(rows).reshape(-1, n_frame).all(axis=1))
+def _all_alike(buffers: Sequence[bytes], joined: U8) -> _Frames | None:
+    """Return the frames when every buffer holds the same number of good frames of one size: the common case."""
+    length = len(buffers[0]) if buffers else 0
+    size = int.from_bytes(buffers[0][2:4], "big") if length else 0
+    if size < FRAME_SIZE_MIN or length % size or len(set(map(len, buffers))) != 1:
+        return None
+    rows = joined.reshape(-1, size)
+    if not frames_good(rows).all():
+        return None
+    start = np.arange(0, joined.size, size, dtype=np.int64)
+    record = np.repeat(np.arange(len(buffers), dtype=np.int64), length // size)
+    kind = rows[:, 1] >> np.uint8(4)
+    idcode = rows[:, 4].astype(np.uint16) << np.uint16(8) | rows[:, 5]
+    # Fresh memory costs more than arithmetic: what is the same for all frames, or known already, takes none.
+    sizes = np.broadcast_to(np.int64(size), start.shape)
+    base = start if length == size else record * length
+    return _Frames(joined, start, sizes, record, base, kind, idcode)
 
 
 def _table(starts: I64, records: I64, size: int, n_frame: int) -> I64:
