@@ -38,6 +38,33 @@ def register(app: typer.Typer) -> None:
             raise StreamprocError(f"no message {name!r}; `streamproc schema ls` lists them")
         print(known[path], end="")
 
+    @group.command("asyncapi")
+    def document() -> None:
+        """Print the AsyncAPI 3 document: every topic, its key, policy and message."""
+        from streamproc.shell.schema_files import files
+
+        print(files()["asyncapi.json"], end="")
+
+    @group.command("check")
+    def check(directory: Annotated[Path, typer.Argument(help="Where the files are.")]) -> None:
+        """Compare schema files with this version of the service."""
+        from streamproc.errors import StreamprocError
+        from streamproc.shell.schema_files import files
+
+        wanted = files()
+        found = {
+            path: (directory / path).read_text(encoding="utf-8")
+            for path in wanted
+            if (directory / path).is_file()
+        }
+        differing = sorted(path for path, text in wanted.items() if found.get(path) != text)
+        if differing:
+            raise StreamprocError(
+                f"{directory}: missing or different: {', '.join(differing)}; "
+                f"`streamproc schema write {directory}` makes them"
+            )
+        print(f"{directory}: {len(wanted)} files, all as this version makes them")
+
     @group.command("write")
     def write(directory: Annotated[Path, typer.Argument(help="Where the files go.")]) -> None:
         """Write all schema files."""

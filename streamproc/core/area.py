@@ -20,11 +20,12 @@ from typing import TypeVar
 import numpy as np
 
 from streamproc.core import quality
-from streamproc.core.align import ANGLE, FREQ, N_VALUE, ROCOF, VOLT, Aligned, AlignState, Samples, to_grid
+from streamproc.core.align import ANGLE, FREQ, N_VALUE, ROCOF, VOLT, Aligned, AlignState, Samples
 from streamproc.core.c37118 import DataBatch, Layout, PmuInfo
 from streamproc.core.condition import ConditionState, Edges, RuleArrays, advance
 from streamproc.core.detector import N_QUANTITY, AreaModel, Rule
 from streamproc.core.features import FeatureState, features
+from streamproc.core.grid import to_grid
 from streamproc.core.window import Window
 from streamproc.values import C128, F32, F64, I64, U32, Bool
 

@@ -158,7 +158,8 @@ def _raise(state: DecideState, finding: Finding, settings: DecideSettings) -> tu
         alert = replace(_led_by(alert, finding), state=after(alert.state, "worsen"))
     elif finding.rule == alert.rule:
         alert = _peaked(alert, finding)
-    if first[0] < alert.onset_us:
+    # First-in is the earliest onset; of the same onset, that of the higher priority.
+    if (first[0], finding.priority) < (alert.onset_us, before.priority):
         alert = replace(alert, onset_us=first[0], source=first[1])
     if alert.state != before.state:  # UNACK again: what was said of the time before does not hold for this
         alert = replace(alert, ack_by=None, ack_comment=None)

@@ -3,9 +3,10 @@
     pcap      magic, link type | seconds, fraction, size | bytes | ...      both byte orders, micro- and nanoseconds
     pcapng    section header, interface description, enhanced or simple packet, ...      what Wireshark writes today
 
-Link layers: Ethernet (with VLAN tags), raw IP, Linux "cooked" (SLL, SLL2), BSD null. IP fragments are not put together:
-a frame of C37.118 in one is reported as a `Notice`, never silently lost. Lengths in headers are not believed beyond the
-bytes that are there; what does not hold together is left out or ends the file with a notice.
+Link layers: Ethernet (with VLAN tags), raw IP, Linux "cooked" (SLL, SLL2), BSD null. Fragments of IP packets are put
+together (`ip_fragments`); one whose packet never becomes whole is reported as a `Notice`, never silently lost. Lengths in
+headers are not believed beyond the bytes that are there; what does not hold together is left out or ends the file with a
+notice.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from streamproc.core.c37118.frame import Reason
+from streamproc.core.ip_fragments import Fragment, Fragments
 
 PCAP_MAGIC = {
     b"\xd4\xc3\xb2\xa1": ("<", 1000),  # byte order, ns per unit of the fraction
@@ -85,14 +87,16 @@ def is_packet_capture(content: bytes) -> bool:
 def read_packets(content: bytes) -> Iterator[Packet]:
     """Yield the UDP datagrams and TCP segments of a capture file, in its order. Other packets are passed over."""
     blocks = _pcapng(content) if content[:4] == PCAPNG_MAGIC else _pcap(content)
+    fragments = Fragments()
     for block in blocks:
-        if isinstance(block, Notice):
-            yield block
-            continue
-        ts_ns, link, packet = block
-        found = _transport(ts_ns, link, packet)
-        if found is not None:
+        found = block if isinstance(block, Notice) else _transport(*block)
+        if isinstance(found, Fragment):
+            whole = fragments.take(found)
+            yield from map(_lost, fragments.crowded_out())
+            found = whole and _ports(found.ts_ns, found.kind, found.source, found.target, whole)
+        if found:
             yield found
+    yield from map(_lost, fragments.rest())
 
 
 _Block = tuple[int, int, bytes]  # time of capture, link type, bytes
@@ -174,7 +178,7 @@ def _broken(ts_ns: int, content: bytes, detail: str) -> Notice:
     return Notice(ts_ns, "file", Reason.BAD_CAPTURE, detail, content)
 
 
-def _transport(ts_ns: int, link: int, packet: bytes) -> Packet | None:
+def _transport(ts_ns: int, link: int, packet: bytes) -> Packet | Fragment | None:
     ether_type, network = _network(link, packet)
     if ether_type == _IPV4:
         return _ipv4(ts_ns, network)
@@ -200,7 +204,7 @@ def _network(link: int, packet: bytes) -> tuple[int, bytes]:
     return {4: _IPV4, 6: _IPV6}.get(network[0] >> 4, 0), network
 
 
-def _ipv4(ts_ns: int, packet: bytes) -> Packet | None:
+def _ipv4(ts_ns: int, packet: bytes) -> Packet | Fragment | None:
     if len(packet) < 20 or packet[0] >> 4 != 4:
         return None
     head = (packet[0] & 15) * 4
@@ -208,12 +212,14 @@ def _ipv4(ts_ns: int, packet: bytes) -> Packet | None:
     total = int.from_bytes(packet[2:4], "big") or len(packet)
     source, target = (".".join(map(str, packet[at : at + 4])) for at in (12, 16))
     content = packet[head:total]
-    if packet[9] in {_TCP, _UDP} and int.from_bytes(packet[6:8], "big") & 0x3FFF:
-        return _fragment(ts_ns, source, target, content)
+    place = int.from_bytes(packet[6:8], "big")
+    if packet[9] in {_TCP, _UDP} and place & 0x3FFF:
+        number, offset, more = int.from_bytes(packet[4:6], "big"), (place & 0x1FFF) * 8, bool(place & 0x2000)
+        return Fragment(ts_ns, source, target, packet[9], number, offset, more, content)
     return _ports(ts_ns, packet[9], source, target, content)
 
 
-def _ipv6(ts_ns: int, packet: bytes) -> Packet | None:
+def _ipv6(ts_ns: int, packet: bytes) -> Packet | Fragment | None:
     if len(packet) < 40:
         return None
     size = int.from_bytes(packet[4:6], "big") or len(packet) - 40
@@ -221,8 +227,11 @@ def _ipv6(ts_ns: int, packet: bytes) -> Packet | None:
     kind, content = packet[6], packet[40 : 40 + size]
     for _ in range(_EXTENSIONS_MAX):
         if kind == _FRAGMENT:
-            return (
-                _fragment(ts_ns, source, target, content[8:]) if content[:1] in {b"\x06", b"\x11"} else None
+            if len(content) < 8 or content[0] not in {_TCP, _UDP}:
+                return None
+            place, number = int.from_bytes(content[2:4], "big"), int.from_bytes(content[4:8], "big")
+            return Fragment(
+                ts_ns, source, target, content[0], number, place & 0xFFF8, bool(place & 1), content[8:]
             )
         if kind not in _EXTENSIONS or len(content) < 8:
             break
@@ -234,9 +243,9 @@ def _ipv6_text(address: bytes) -> str:
     return "[" + ":".join(f"{int.from_bytes(address[i : i + 2], 'big'):x}" for i in range(0, 16, 2)) + "]"
 
 
-def _fragment(ts_ns: int, source: str, target: str, content: bytes) -> Notice:
-    detail = "a fragment of an IP packet: fragments are not put together"
-    return Notice(ts_ns, f"{source}>{target}", Reason.IP_FRAGMENT, detail, content)
+def _lost(part: Fragment) -> Notice:
+    detail = f"a fragment of an IP packet, bytes from {part.offset} on: others of its packet are missing"
+    return Notice(part.ts_ns, f"{part.source}>{part.target}", Reason.IP_FRAGMENT, detail, part.content)
 
 
 def _ports(ts_ns: int, kind: int, source: str, target: str, content: bytes) -> Packet | None:

@@ -58,7 +58,7 @@ def _records(
     key: bytes,
     note: Callable[[str], None],
 ) -> Iterator[Record]:
-    areas = _areas(configs, key, note)
+    areas = areas_of(configs, key, note)
     bases = {stream: _time_base(parts) for stream, parts in configs.items()}
 
     def ts_ms(frame: CapturedFrame) -> int:
@@ -99,7 +99,7 @@ def _first_configs(frames: Sequence[CapturedFrame]) -> dict[str, list[bytes]]:
     return {stream: parts for stream, parts in found.items() if books[stream].layouts}
 
 
-def _areas(configs: dict[str, list[bytes]], key: bytes, note: Callable[[str], None]) -> dict[str, bytes]:
+def areas_of(configs: dict[str, list[bytes]], key: bytes, note: Callable[[str], None]) -> dict[str, bytes]:
     """Return the area of each stream: the first in which its IDCODE has no other configuration."""
     taken: list[dict[int, bytes]] = []
     areas: dict[str, bytes] = {}

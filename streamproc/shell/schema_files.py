@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from streamproc import __version__, values
+from streamproc.config import BrokerTable
 from streamproc.core.messages import (
     MESSAGES,
     Alert,
@@ -229,7 +230,9 @@ def _pointer(topic: str) -> str:
 
 def _channel(topic: str, key: str, message: str | None, text: str) -> dict[str, Any]:
     policy, retention_ms, split = TOPICS[topic]
-    count = "broker.partitions" if split == "input" else "1"
+    # An application that does not know the site finds the number that an empty site file gives.
+    count = BrokerTable().partitions if split == "input" else 1
+    setting = " (broker.partitions)" if split == "input" else ""
     body: dict[str, Any] = {
         "name": message or topic,
         "bindings": {"kafka": {"key": {"type": "string", "description": key}}},
@@ -241,11 +244,12 @@ def _channel(topic: str, key: str, message: str | None, text: str) -> dict[str, 
         body["payload"] = {"$ref": f"#/components/schemas/{message}"}
     return {
         "address": topic,
-        "description": f"{text} Key: {key}. Partitions: {count}.",
+        "description": f"{text} Key: {key}. Partitions: {count}{setting}.",
         "messages": {message or "bytes": body},
         "bindings": {
             "kafka": {
                 "topic": topic,
+                "partitions": count,
                 "topicConfiguration": {"cleanup.policy": policy.split(","), "retention.ms": retention_ms},
             }
         },

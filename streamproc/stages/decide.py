@@ -19,6 +19,7 @@ from streamproc.core.messages import (
     decode,
     encode,
 )
+from streamproc.errors import StateError
 from streamproc.values import (
     SILENT,
     TOPIC_ALERTS,
@@ -127,11 +128,14 @@ class DecideStage:
         """Return the state of `pack`."""
         tree = unpack_tree(BLOB_KIND, blob)
         alerts = {}
-        for item in tree["alerts"]:
-            members = {(rule, source): cleared for rule, source, cleared in item["members"]}
-            alert = OpenAlert(**{**item["alert"], "members": members})
-            alerts[alert.alert_id] = alert
-        return DecideState(alerts, {area: tuple(ids) for area, ids in tree["seen"].items()})
+        try:
+            for item in tree["alerts"]:
+                members = {(rule, source): cleared for rule, source, cleared in item["members"]}
+                alert = OpenAlert(**{**item["alert"], "members": members})
+                alerts[alert.alert_id] = alert
+            return DecideState(alerts, {area: tuple(ids) for area, ids in tree["seen"].items()})
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise StateError(f"the state blob has another shape: {error!r}") from error
 
     def resume_offset(self, state: DecideState, topic: str, next_offset: int) -> int:
         """Return `next_offset`: nothing is re-read."""

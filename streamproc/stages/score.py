@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from streamproc.config import SiteConfig
-from streamproc.core.align import AlignSettings, AlignState, Samples, align, from_grid, no_samples
+from streamproc.core.align import AlignSettings, AlignState, Samples, align, no_samples
 from streamproc.core.area import (
     AreaState,
     Column,
@@ -42,6 +42,7 @@ from streamproc.core.condition import CLEAR, ConditionState, Edges, no_edges
 from streamproc.core.detector import AreaModel
 from streamproc.core.features import FeatureState
 from streamproc.core.findings import area_findings
+from streamproc.core.grid import from_grid
 from streamproc.core.messages import Reason, dead_letter
 from streamproc.stages.score_state import ScoreState, TrackKey, Warming, pack_state, unpack_state
 from streamproc.values import (

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamproc.core.align import (
-    N_VALUE,
-    Aligned,
-    AlignSettings,
-    AlignState,
-    Samples,
-    align,
-    from_grid,
-    to_grid,
-)
+from streamproc.core.align import N_VALUE, Aligned, AlignSettings, AlignState, Samples, align
+from streamproc.core.grid import from_grid, to_grid
 
 SETTINGS = AlignSettings.of(rate_hz=10.0, wait_ms=300, lead_ms=2000, reanchor_count=5)
 

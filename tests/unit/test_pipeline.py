@@ -70,9 +70,10 @@ def mixed() -> list[Record]:
         Record(TOPIC_SCADA, 0, i, t // 1_000_000, b"fleet", encode(points.batch(t)))
         for i, t in enumerate(times)
     ]
+    bad_ms = NOW_NS // 1_000_000 + 5000
     bad = [
-        Record(TOPIC_SCADA, 0, 900, NOW_NS // 1_000_000 + 5000, b"fleet", b"{"),
-        Record(TOPIC_FRAMES, 0, 901, NOW_NS // 1_000_000 + 5000, b"fleet", b"\xaa\x01"),
+        Record(TOPIC_SCADA, 0, 900, bad_ms, b"fleet", b"{"),
+        Record(TOPIC_FRAMES, 0, 901, bad_ms, b"fleet", b"\xaa\x01"),
     ]
     return sorted([*batches, *frames, *bad], key=lambda record: record.ts_ms)
 

@@ -15,6 +15,7 @@ from streamproc.core.c37118 import Book, DataBatch, decode
 from streamproc.core.messages import ScadaBatch
 from streamproc.core.messages import decode as decode_message
 from streamproc.errors import RecordingError
+from streamproc.shell.captures import areas_of
 from streamproc.shell.recording import AREA, BASE_V, read_recording
 from streamproc.shell.tables import CHUNK_ROWS
 from streamproc.simulate.fleet import Fleet, FleetSettings
@@ -176,7 +177,7 @@ def test_a_column_with_the_name_of_a_catalogued_point_is_that_point(tmp_path: Pa
     ],
 )
 def test_a_bad_table_is_refused_with_its_place(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(RecordingError, match="bad.csv") as caught:
+    with pytest.raises(RecordingError, match=r"bad\.csv") as caught:
         list(read_recording(write(tmp_path / "bad.csv", text), rate_hz=10 if "yesterday" in text else None))
     assert words in str(caught.value)
 
@@ -223,9 +224,14 @@ def test_raw_frames_of_a_fleet_come_back_from_a_c37_file(tmp_path: Path) -> None
     assert [r.value for r in records[-len(frames) :]] == frames
 
 
-def test_streams_that_contradict_each_other_get_areas_of_their_own(tmp_path: Path) -> None:
+def test_only_streams_that_contradict_each_other_get_areas_of_their_own() -> None:
     pcap = DATA / "c37118_pcaps" / "C37.118_2PMUsInSync_TCP.pcap"
     assert {r.key for r in read_recording(pcap) if r.topic == TOPIC_FRAMES} == {AREA.encode()}
+    one, other = (Fleet(FleetSettings(n_pmu=n_pmu)).configs for n_pmu in (2, 3))
+    notes: list[str] = []
+    areas = areas_of({"tcp a": one, "tcp b": other, "tcp c": one}, b"north", notes.append)
+    assert areas == {"tcp a": b"north", "tcp b": b"north.2", "tcp c": b"north"}
+    assert len(notes) == 1
 
 
 def test_eighty_minutes_of_frequency_are_read_in_under_three_seconds() -> None:
