@@ -20,11 +20,14 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="bench")
 
 
-def decode(json: Json = False) -> None:
+def decode(
+    json: Json = False,
+    seconds: Annotated[float, typer.Option(help="For all cases together.", min=0.5)] = 6.0,
+) -> None:
     """Measure the decoder."""
     from streamproc.shell.bench_decode import main
 
-    main(json=json)
+    raise typer.Exit(main(json=json, seconds=seconds))
 
 
 def seam(
@@ -32,8 +35,9 @@ def seam(
     bootstrap: Annotated[
         str | None, typer.Option(help="Kafka to use; without it one is started for the time of the run.")
     ] = None,
+    records: Annotated[int, typer.Option(help="Records of one round.", min=1000)] = 400_000,
 ) -> None:
     """Measure the batch seam."""
     from streamproc.shell.bench_seam import main
 
-    main(json=json, bootstrap=bootstrap)
+    raise typer.Exit(main(json=json, bootstrap=bootstrap, records=records))

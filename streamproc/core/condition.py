@@ -127,10 +127,10 @@ def advance(
 
     `t_ns` is (n_tick,), increasing; `scores` is (n_tick, n_rule, n_source) in per unit of the limit, NaN = unknown.
     """
-    concerned = state.onset_ns.any(axis=0) | (scores >= 1.0).any(axis=(0, 1))  # (n_source,)
-    sources: I64 = np.flatnonzero(concerned)
-    if sources.size == 0:
+    over = scores >= 1.0  # (n_tick, n_rule, n_source)
+    if not (state.busy or over.any()):
         return state, no_edges()
+    sources: I64 = np.flatnonzero(state.onset_ns.any(axis=0) | over.any(axis=0).any(axis=0))
     part, edges = _each_tick(state.part(sources), rules.part(sources), t_ns, scores[:, :, sources])
     return state.with_part(sources, part), replace(edges, source=sources[edges.source])
 

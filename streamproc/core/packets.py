@@ -90,12 +90,15 @@ def read_packets(content: bytes) -> Iterator[Packet]:
     fragments = Fragments()
     for block in blocks:
         found = block if isinstance(block, Notice) else _transport(*block)
+        packet: Packet | None
         if isinstance(found, Fragment):
             whole = fragments.take(found)
             yield from map(_lost, fragments.crowded_out())
-            found = whole and _ports(found.ts_ns, found.kind, found.source, found.target, whole)
-        if found:
-            yield found
+            packet = _ports(found.ts_ns, found.kind, found.source, found.target, whole) if whole else None
+        else:
+            packet = found
+        if packet is not None:
+            yield packet
     yield from map(_lost, fragments.rest())
 
 

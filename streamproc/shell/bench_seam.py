@@ -198,9 +198,8 @@ async def _run_worker(broker: BrokerTable, records: int) -> float:
     await worker.start()
     try:
         finished = asyncio.create_task(sink.done.wait())
-        await asyncio.wait(
-            {finished, worker.failure}, timeout=RUN_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
-        )
+        waited: set[asyncio.Future[Any]] = {finished, worker.failure}
+        await asyncio.wait(waited, timeout=RUN_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if worker.failure.done():
             raise ShellError(worker.failure.result())
         if not sink.done.is_set():

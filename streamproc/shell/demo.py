@@ -171,9 +171,7 @@ class Demo:
         self.board.metrics_url = f"{await started}/metrics"
         self._say(f"the worker is up; metrics: {self.board.metrics_url}")
         jobs = [
-            self._play_fleet(sender),
-            self._play_points(sender, points),
-            *(self._play_capture(sender, path, area) for path, area in self.captures.items()),
+            self._play(sender, points),
             self._watch(TOPIC_ALERTS, "alert_id", self._on_alert),
             self._watch(TOPIC_SETPOINTS, "recommendation_id", self._on_advice),
             self._watch_forecasts(),
@@ -209,6 +207,24 @@ class Demo:
             await sender.send(_scada_record(points, t_s * 1_000_000_000))
         await sender.flush()
         self._say(f"sent {script.HISTORY_S // 60} minutes of history for 60 SCADA points")
+
+    async def _play(self, sender: Sender, points: ScadaPoints) -> None:
+        """Play everything as soon as the worker has its partitions: what came before would only wait."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5.0)) as session:
+            while not await self._is_ready(session):
+                await asyncio.sleep(0.1)
+        self._say("the worker is ready: captures, fleet and points are live")
+        await asyncio.gather(
+            self._play_fleet(sender),
+            self._play_points(sender, points),
+            *(self._play_capture(sender, path, area) for path, area in self.captures.items()),
+        )
+
+    async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            async with session.get(self.board.metrics_url.replace("/metrics", "/readyz")) as reply:
+                return reply.status == 200
+        return False
 
     async def _play_points(self, sender: Sender, points: ScadaPoints) -> None:
         while True:

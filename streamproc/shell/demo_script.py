@@ -1,6 +1,6 @@
 """What the demo plays: its site, its events, its captures; and what of it was found.
 
-Times are seconds after the fleet's first frame, which is sent when the worker has started.
+Times are seconds after the fleet's first frame, which is sent when the worker is ready.
 """
 
 from __future__ import annotations

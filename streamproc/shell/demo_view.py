@@ -224,7 +224,7 @@ def _numbers(board: Board) -> RenderableType:
 def _alerts(board: Board) -> RenderableType:
     if not board.alerts:
         return Text(
-            "none yet: the first scripted event comes about 12 s after the worker's start", style="dim"
+            "none yet: the first scripted event comes about 12 s after the worker is ready", style="dim"
         )
     lines = [Text(alert_line(a), style=STATE_STYLES[a["state"]]) for a in list(board.alerts)[-SHOWN_ALERTS:]]
     return Group(*lines)

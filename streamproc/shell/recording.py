@@ -197,7 +197,7 @@ class FrameMaker:
         kind = CFG3 if long or len(pmus) > 1000 else CFG2
         config = Configuration(kind, STREAM_IDCODE, 1_000_000, round(rate_hz), infos)
         frames = encode_configuration(config)
-        layout = compile_layout(config, frames[0])
+        layout = compile_layout(config, b"".join(frames))
         if layout.frame_size > 65535:
             raise RecordingError(f"{path}: {len(pmus)} PMUs do not fit into one frame of 65535 bytes")
         return cls(layout, frames, pmus)

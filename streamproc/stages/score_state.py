@@ -60,8 +60,8 @@ def pack_state(state: ScoreState) -> bytes:
         }
         for key, track in state.tracks.items()
     ]
-    books = {area: _packed_book(book) for area, book in state.books.items()}
-    return pack_tree(BLOB_KIND, {"shared": _packed_book(state.shared), "books": books, "tracks": tracks})
+    books = {area: book.frames() for area, book in state.books.items()}
+    return pack_tree(BLOB_KIND, {"shared": state.shared.frames(), "books": books, "tracks": tracks})
 
 
 def unpack_state(
@@ -75,8 +75,8 @@ def unpack_state(
         key = (str(item["key"][0]), float(item["key"][1]))
         tracks[key] = _unpacked_track(item, key, model_of)
         marks[key] = tuple((int(second), int(offset)) for second, offset in item["marks"])
-    books = {area: _unpacked_book(frames) for area, frames in tree["books"].items()}
-    return ScoreState(_unpacked_book(tree["shared"]), books, tracks, marks)
+    books = {area: Book.of(frames) for area, frames in tree["books"].items()}
+    return ScoreState(Book.of(tree["shared"]), books, tracks, marks)
 
 
 def _unpacked_track(
@@ -99,15 +99,3 @@ def _unpacked_track(
         last_value=item["last_value"],
         last_second=item["last_second"],
     )
-
-
-def _packed_book(book: Book) -> dict[str, Any]:
-    fragments = {str(idcode): list(parts) for idcode, parts in book.fragments.items()}
-    return {"frames": [layout.config for layout in book.layouts.values()], "fragments": fragments}
-
-
-def _unpacked_book(tree: dict[str, Any]) -> Book:
-    book = Book()
-    for frame in tree["frames"]:
-        book, _ = book.learn(frame)
-    return replace(book, fragments={int(k): tuple(parts) for k, parts in tree["fragments"].items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from struct import pack
 
@@ -74,17 +75,41 @@ def test_ipv6_with_extension_headers_is_read() -> None:
     assert captured[0].stream == "udp [0:0:0:0:0:0:0:1]:4713>[0:0:0:0:0:0:0:2]:50000"
 
 
-def test_a_fragment_of_an_ip_packet_is_reported_and_not_lost_silently() -> None:
-    whole = pack(">HHHH", 4713, 50000, 8 + len(FRAMES[0]), 0) + FRAMES[0]
-    first = ethernet(ipv4(17, whole[:16], fragment=0x2000))
-    last = ethernet(ipv4(17, whole[16:], fragment=2))
-    captured = list(read_capture(pcap([first, last, udp(FRAMES[1])])))
-    assert [c.rejection and c.rejection.reason for c in captured] == [
-        Reason.IP_FRAGMENT,
-        Reason.IP_FRAGMENT,
-        None,
+def _fragments(frame: bytes) -> list[bytes]:
+    whole = pack(">HHHH", 4713, 50000, 8 + len(frame), 0) + frame
+    starts = range(0, len(whole), 8)
+    more = [0x2000 if start + 8 < len(whole) else 0 for start in starts]
+    return [
+        ethernet(ipv4(17, whole[start : start + 8], fragment=flag | start // 8))
+        for start, flag in zip(starts, more, strict=True)
     ]
-    assert captured[0].frame + captured[1].frame == whole
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_fragments_of_an_ip_packet_are_put_together_in_any_order(seed: int) -> None:
+    parts = _fragments(FRAMES[0])
+    assert len(parts) > 2
+    order = random.Random(seed).sample([*parts, parts[0]], len(parts) + 1) if seed else parts
+    content = pcap([*order, udp(FRAMES[1])])
+    assert _good(content)[:1] == [FRAMES[0]]
+    assert _good(content)[-1:] == [FRAMES[1]]
+
+
+def test_fragments_of_ipv6_are_put_together() -> None:
+    whole = pack(">HHHH", 4713, 50000, 8 + len(FRAMES[0]), 0) + FRAMES[0]
+    packets = [
+        ethernet(ipv6(44, whole[:16], before=bytes([17, 0]) + pack(">HI", 1, 77)), kind=0x86DD),
+        ethernet(ipv6(44, whole[16:], before=bytes([17, 0]) + pack(">HI", 16, 77)), kind=0x86DD),
+    ]
+    assert _good(pcap(packets)) == [FRAMES[0]]
+
+
+def test_a_fragment_whose_packet_never_becomes_whole_is_reported_and_not_lost_silently() -> None:
+    parts = _fragments(FRAMES[0])
+    captured = list(read_capture(pcap([*parts[:1], *parts[2:], udp(FRAMES[1])])))
+    assert captured[0].frame == FRAMES[1]
+    assert {c.rejection and c.rejection.reason for c in captured[1:]} == {Reason.IP_FRAGMENT}
+    assert len(captured) == len(parts)
 
 
 def test_a_datagram_may_hold_several_frames_but_no_frame_reaches_into_the_next_one() -> None:

@@ -129,3 +129,46 @@ def test_new_sources_and_rules_keep_what_is_known_of_the_old() -> None:
     state, _ = advance(ConditionState.fresh(1, 1), arrays, np.array([FRAME_NS]), np.full((1, 1, 1), 2.0))
     grown = state.take(np.array([-1, 0]), np.array([-1, 0, -1]))
     assert grown.active.tolist() == [[False, False, False], [False, True, False]]
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> np.ndarray:
+    """Scores (n_tick, 2, n_source), many of them far from the limit, as in life."""
+    n_tick, n_source = draw(st.integers(1, 12)), draw(st.integers(1, 6))
+    value = st.sampled_from([0.1, 0.1, 0.1, 0.93, 1.0, 1.6, 4.0, float("nan")])
+    flat = draw(st.lists(value, min_size=n_tick * 2 * n_source, max_size=n_tick * 2 * n_source))
+    return np.array(flat).reshape(n_tick, 2, n_source)
+
+
+@given(scenes())
+@settings(max_examples=150, deadline=None)
+def test_a_source_is_judged_as_if_it_were_alone(scores: np.ndarray) -> None:
+    n_source = scores.shape[2]
+    t_ns = np.arange(1, scores.shape[0] + 1) * FRAME_NS
+    delays = np.arange(2 * n_source).reshape(2, n_source) % 3 * FRAME_NS  # every one has its own
+    arrays = RuleArrays(delays, delays[::-1].copy(), np.full((2, n_source), 0.9))
+    together, edges = advance(ConditionState.fresh(2, n_source), arrays, t_ns, scores)
+    for source in range(n_source):
+        only = np.array([source])
+        alone, own = advance(ConditionState.fresh(2, 1), arrays.part(only), t_ns, scores[:, :, only])
+        assert pack_conditions(together.part(only)) == pack_conditions(alone)
+        mine = edges.source == source
+        for name in ("tick", "rule", "kind", "onset_ns", "score"):
+            assert getattr(edges, name)[mine].tolist() == getattr(own, name).tolist()
+
+
+@given(scenes())
+@settings(max_examples=100, deadline=None)
+def test_more_that_is_unknown_never_makes_an_edge(scores: np.ndarray) -> None:
+    unknown = np.full_like(scores, np.nan)
+    arrays = RuleArrays.of([rule(100, 100, 0.1), rule()])
+    t_ns = np.arange(1, scores.shape[0] + 1) * FRAME_NS
+    state, _ = advance(ConditionState.fresh(2, scores.shape[2]), arrays, t_ns, scores)
+    held, edges = advance(state, arrays, t_ns + 10**12, unknown)
+    assert edges.tick.size == 0
+    assert pack_conditions(held) == pack_conditions(state)
+
+
+def test_a_packed_state_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError):
+        unpack_conditions(pack_conditions(ConditionState.fresh(2, 3)), 2, 4)
