@@ -173,7 +173,7 @@ def _one_tick(
     below_ns = np.where(active & below, np.where(state.below_ns == 0, t_ns, state.below_ns), state.below_ns)
     below_ns = np.where(known & ~below, 0, below_ns)
     clears = active & below & (t_ns - below_ns >= rules.off_delay_ns)
-    updates = active & ~clears & (peak >= UPDATE_GROWTH * state.said_peak)
+    updates = active & known & ~clears & (peak >= UPDATE_GROWTH * state.said_peak)
     updates &= t_ns - state.said_ns >= UPDATE_INTERVAL_NS
 
     edges = _edges(tick, raises, updates, clears, onset_ns, peak, score)

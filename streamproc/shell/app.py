@@ -33,6 +33,7 @@ from streamproc.shell.beat import Beat
 from streamproc.shell.clock import SYSTEM, Clock
 from streamproc.shell.config_feed import ConfigFeed
 from streamproc.shell.health import HealthServer
+from streamproc.shell.heap import keep_heap
 from streamproc.shell.host import StageHost
 from streamproc.shell.ledger import Tp
 from streamproc.shell.metrics import Metrics
@@ -331,6 +332,7 @@ def build_worker(config: SiteConfig) -> Worker:
 
 async def run_worker(config: SiteConfig, stages: Sequence[Stage[Any]], say: Callable[[str], None]) -> int:
     """Work until SIGTERM or SIGINT (0), or until a failure that must not be hidden (1)."""
+    keep_heap()
     asked = _listen_to_signals()
     worker = Worker(config, stages)
     guard = LoopGuard(config.worker.stall_timeout_ms / 1000, lambda: _end_hanging(say))

@@ -177,8 +177,19 @@ def test_no_strange_literal_anywhere_is_taken_or_raises(kind: type, literal: str
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("ts_us", -1), ("ts_us", 2**53), ("ts_us", 2**70), ("quality", -1), ("quality", 2**32), ("priority", 0)]
-    + [("priority", 5), ("onsets_us", [-1]), ("scores", [None]), ("family", "other"), ("type", "begin")],
+    [
+        ("ts_us", -1),
+        ("ts_us", 2**53),
+        ("ts_us", 2**70),
+        ("quality", -1),
+        ("quality", 2**32),
+        ("priority", 0),
+        ("priority", 5),
+        ("onsets_us", [-1]),
+        ("scores", [None]),
+        ("family", "other"),
+        ("type", "begin"),
+    ],
 )
 def test_a_finding_out_of_range_is_refused(field: str, value: object) -> None:
     fine = {"type": "raise", "finding_id": "f", "area": "a", "position": "main", "ts_us": 1}
