@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +41,11 @@ TOPIC_STATE = "grid.state.v1"
 DLQ_SUFFIX = ".dlq"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One Kafka record as the core sees it. `ts_ms` is the record's CreateTime, milliseconds UTC."""
+class Record(NamedTuple):
+    """One Kafka record as the core sees it. `ts_ms` is the record's CreateTime, milliseconds UTC.
+
+    A named tuple, not a dataclass: one is made for every record that comes in, in a fifth of the time.
+    """
 
     topic: str
     partition: int

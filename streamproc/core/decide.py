@@ -146,6 +146,8 @@ def _raise(state: DecideState, finding: Finding, settings: DecideSettings) -> tu
         if alert.alert_id in state.alerts:
             return state, []  # a finding so old that its id is no longer remembered; its alert is
         return _tell(state, alert, finding.ts_us, settings)
+    if all(finding.ts_us <= before.members.get(key, ACTIVE) for key in new_members):
+        return state, []  # so old that its id is no longer remembered: these have cleared since
     alert = replace(
         before,
         members={**before.members, **new_members},
@@ -237,7 +239,7 @@ def _home(state: DecideState, finding: Finding, settings: DecideSettings) -> Ope
 
     def chatters(alert: OpenAlert) -> bool:
         said = (alert.members[key] for key in keys if key in alert.members)
-        return any(value == ACTIVE or finding.ts_us - value <= window_us for value in said)
+        return any(value == ACTIVE or abs(finding.ts_us - value) <= window_us for value in said)
 
     near = [
         a

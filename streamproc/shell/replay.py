@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import replace
 
 import orjson
 
@@ -33,7 +32,7 @@ def restamp(record: Record, shift_s: int) -> Record:
         value = _restamp_points(record.value, shift_s)
     else:
         return record
-    return replace(record, value=value, ts_ms=record.ts_ms + shift_s * 1000)
+    return record._replace(value=value, ts_ms=record.ts_ms + shift_s * 1000)
 
 
 def restamp_frames(value: bytes, shift_s: int) -> bytes:

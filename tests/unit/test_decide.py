@@ -416,7 +416,7 @@ def test_beyond_the_limit_the_oldest_that_are_over_go_first(monkeypatch: pytest.
         for m in (finding("raise", at), finding("clear", at + 1), mark(at + 9))
     ]
     state = stage.step(
-        stage.fresh(), records([*over, finding("raise", 300.0), finding("raise", 400.0)])
+        stage.fresh(), records([*over, finding("raise", 300.0), finding("raise", 400.0, ["P2"])])
     ).state
     assert [a.onset_us // S for a in state.alerts.values()] == [200, 300, 400]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import orjson
@@ -146,7 +145,7 @@ def test_a_restart_anywhere_goes_on_with_the_same_bytes(cut: int, batch: int) ->
 @settings(max_examples=25, deadline=None)
 def test_two_areas_in_one_partition_keep_their_order_in_any_split(cuts: list[int]) -> None:
     stage = ScoreStage(SiteConfig(), Models())
-    both = [replace(r, key=k) for r in RECORDS for k in (b"north", b"south")]
+    both = [r._replace(key=k) for r in RECORDS for k in (b"north", b"south")]
     whole = run(stage, both, [0, len(both)])[1]
     assert run(stage, both, [0, *sorted(cuts), len(both)])[1] == whole
     assert [o for o in whole if b"north" in o.value] == WHOLE
@@ -202,8 +201,8 @@ def test_bad_records_are_kept_with_their_reason_and_good_ones_beside_them_are_pr
         (good[5].value or b"")[:-4],
     ]
     mixed = [*good, *(Record(TOPIC_FRAMES, 0, 1000 + i, 1, b"north", b) for i, b in enumerate(bad))]
-    mixed.append(replace(good[0], key=None))
-    mixed.append(replace(good[0], key=b"atlantis"))
+    mixed.append(good[0]._replace(key=None))
+    mixed.append(good[0]._replace(key=b"atlantis"))
     step = stage.step(stage.fresh(), mixed)
     assert sorted(reasons(step.outputs)) == sorted(
         [
@@ -225,7 +224,7 @@ def test_a_record_with_good_and_bad_frames_gives_both() -> None:
     stage = ScoreStage(SiteConfig(), Models())
     both = (RECORDS[0].value or b"") + (RECORDS[5].value or b"") + b"garbage behind it"
     state = stage.step(stage.fresh(), RECORDS[:3]).state
-    step = stage.step(state, [replace(RECORDS[5], value=both)])
+    step = stage.step(state, [RECORDS[5]._replace(value=both)])
     assert step.counts["frames", "north"] == 1
     assert reasons(step.outputs) == [b"garbage"]
 
