@@ -27,9 +27,8 @@ from streamproc.core.quality import worst
 
 SEEN_MAX = 512  # finding ids remembered per area: more than a re-delivery after a restart can bring
 UPDATE_INTERVAL_US = 1_000_000  # an alert that only grows is told again at most once a second
-OPEN_ALERTS_MAX = (
-    10_000  # beyond it the oldest that returned to normal are forgotten; their records stay in the topic
-)
+# Beyond it the oldest that returned to normal are forgotten here; their records stay in the topic.
+OPEN_ALERTS_MAX = 2_000
 VALUE_MAX = 1e300  # a value that a float cannot hold is told as this
 ACTIVE = 0  # of a member; otherwise the time of its clear
 

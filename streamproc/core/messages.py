@@ -27,9 +27,7 @@ JSON_DEPTH_MAX = 32  # nested arrays and objects; our own messages need four
 DEAD_LETTER_SIZE_MAX = 64 * 1024  # bytes kept of a record that could not be evaluated
 DETAIL_SIZE_MAX = 500  # bytes of a reason's detail
 
-
-# 2^53 - 1: exact in every reader, and the year 2255. SCADA points are not held to it here: a point from the far future
-# is refused by itself (`future_time`), not with its whole batch.
+# 2^53 - 1: exact in every reader, the year 2255. A SCADA point later than that is refused alone, not with its batch.
 TimeUs: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Flags: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Priority: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=4)]  # 1 is the highest
@@ -266,6 +264,12 @@ MESSAGES: dict[str, type[Message]] = {
     "health": Health,
 }
 
+# Looked up once: asking a class for its fields costs more than reading a message.
+VERSIONS: dict[type[Message], str] = {
+    kind: next(f.default for f in msgspec.structs.fields(kind) if f.name == "schema")
+    for kind in MESSAGES.values()
+}
+
 M = TypeVar("M", bound=Message)
 
 
@@ -283,7 +287,7 @@ def decode(kind: type[M], value: bytes | None) -> M | Refusal:
         return tree
     if not isinstance(tree, dict):
         return Refusal(Reason.WRONG_TYPE, f"an object is expected, not {type(tree).__name__}")
-    wanted = next(f.default for f in msgspec.structs.fields(kind) if f.name == "schema")
+    wanted = VERSIONS[kind]
     found = tree.get("schema", wanted)
     if found != wanted:
         return Refusal(Reason.WRONG_SCHEMA, f"schema: {found!r:.80}, expected {wanted!r}")
@@ -372,8 +376,7 @@ def _depth(tree: Any) -> int:  # noqa: ANN401
     return deepest
 
 
-class _TwiceError(Exception):
-    pass
+class _TwiceError(Exception): ...
 
 
 def _duplicate_key(value: bytes) -> str | None:

@@ -49,7 +49,7 @@ class ConfigFeed:
             client_id=f"{self._client_id}-feed",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            fetch_max_wait_ms=500,
+            fetch_max_wait_ms=50,  # `catch_up` waits behind a pending fetch: the broker answers in order
             **client_settings(self._broker),
         )
         self._consumer = consumer

@@ -50,6 +50,7 @@ S = TypeVar("S")
 
 ATTEMPTS = 3  # of a batch as a whole, before it is taken apart
 RETRY_PAUSE_S = 0.05
+ASK_INTERVAL_S = 1.0  # between two readings of the broadcast topics because of unknown streams
 UNKNOWN_CONFIGURATION = ("rejected", "unknown_configuration")
 _OFFSET = attrgetter("offset")
 
@@ -65,6 +66,7 @@ class StageHost(Generic[S]):
         self._probe = Stopwatch(around.metrics, around.now_s)
         self._lock = asyncio.Lock()
         self._closing = False
+        self._asked_s: float | None = None  # when configurations were last asked for
         # More than one input: outputs are written down before they are published.
         self._outbox = len(stage.inputs) > 1
 
@@ -302,7 +304,7 @@ class StageHost(Generic[S]):
     async def _step(self, shard: Shard[S], records: Sequence[Record]) -> Step[S]:
         self._probe.start()
         step = self.stage.step(shard.state, records, self._probe)
-        if UNKNOWN_CONFIGURATION in step.counts and self.stage.broadcast:
+        if UNKNOWN_CONFIGURATION in step.counts and self.stage.broadcast and self._may_ask():
             # The configuration may have been sent just ahead of the frame, on the other topic.
             await self._around.feed.catch_up()
             if self._around.feed.version > shard.known:
@@ -310,6 +312,14 @@ class StageHost(Generic[S]):
                 self._probe.start()
                 step = self.stage.step(shard.state, records, self._probe)
         return step
+
+    def _may_ask(self) -> bool:
+        """Return whether it is time to ask for configurations again: one unknown stream must not slow the others."""
+        now_s = self._around.now_s()
+        if self._asked_s is not None and now_s - self._asked_s < ASK_INTERVAL_S:
+            return False
+        self._asked_s = now_s
+        return True
 
     async def _snapshot(self, shard: Shard[S]) -> None:
         """Write the blob of the present state; when it is acknowledged, allow the commit up to it."""

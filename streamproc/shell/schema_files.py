@@ -265,18 +265,21 @@ def _dead_letter_channel(topic: str, dead: str) -> dict[str, Any]:
     }
     return {
         "address": dead,
-        "description": f"What could not be evaluated of {topic}: the original bytes (first 64 KiB), why and whence.",
+        "description": f"What could not be evaluated of {topic}: the original bytes (first 64 KiB), why and whence. "
+        "Key: that of the record. Partitions: 1.",
         "messages": {
             "dead_letter": {
                 "name": "dead_letter",
                 "contentType": "application/octet-stream",
                 "headers": headers,
+                "bindings": {"kafka": {"key": {"type": "string", "description": "that of the record"}}},
                 "payload": {"type": "string", "format": "binary"},
             }
         },
         "bindings": {
             "kafka": {
                 "topic": dead,
+                "partitions": 1,
                 "topicConfiguration": {
                     "cleanup.policy": ["delete"],
                     "retention.ms": DEAD_LETTER_RETENTION_MS,

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+import msgspec
+
 from streamproc.config import SiteConfig
 from streamproc.core.blob import pack_tree, unpack_tree
 from streamproc.core.decide import DecideSettings, DecideState, OpenAlert, acknowledge, take_finding
@@ -115,26 +117,25 @@ class DecideStage:
 
     def pack(self, state: DecideState) -> bytes:
         """Return the whole state."""
-        alerts = [
-            {
-                "alert": replace(alert, members={}),  # MessagePack has no keys of two parts
-                "members": [(rule, source, cleared) for (rule, source), cleared in alert.members.items()],
-            }
+        # MessagePack has no keys of two parts, so the members stand beside their alert. The rows are encoded here and
+        # not as a tree: in C it takes a tenth of the time, and this is done every second.
+        rows = [
+            (replace(alert, members={}), [(*key, cleared) for key, cleared in alert.members.items()])
             for alert in state.alerts.values()
         ]
-        return pack_tree(BLOB_KIND, {"alerts": alerts, "seen": state.seen})
+        return pack_tree(BLOB_KIND, {"alerts": msgspec.msgpack.encode(rows), "seen": state.seen})
 
     def unpack(self, blob: bytes) -> DecideState:
         """Return the state of `pack`."""
         tree = unpack_tree(BLOB_KIND, blob)
         alerts = {}
         try:
-            for item in tree["alerts"]:
-                members = {(rule, source): cleared for rule, source, cleared in item["members"]}
-                alert = OpenAlert(**{**item["alert"], "members": members})
+            for fields, rows in msgspec.msgpack.decode(tree["alerts"]):
+                members = {(rule, source): cleared for rule, source, cleared in rows}
+                alert = OpenAlert(**{**fields, "members": members})
                 alerts[alert.alert_id] = alert
             return DecideState(alerts, {area: tuple(ids) for area, ids in tree["seen"].items()})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, msgspec.DecodeError) as error:
             raise StateError(f"the state blob has another shape: {error!r}") from error
 
     def resume_offset(self, state: DecideState, topic: str, next_offset: int) -> int:
