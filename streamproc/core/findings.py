@@ -79,7 +79,7 @@ def _finding(
     flags = np.bitwise_or.reduce(scored.flags[edges.tick[part], sources])
     return Finding(
         type=kind,
-        finding_id=finding_id(area, rule.name, rule.version, kind, ts_us, digest),
+        finding_id=finding_id(area, rule.name, rule.version, f"{kind}|{labels[sources[0]]}", ts_us, digest),
         area=area,
         position=position,
         ts_us=ts_us,

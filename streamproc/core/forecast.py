@@ -148,7 +148,9 @@ def close(grid: Grid, forecaster: Forecaster | None) -> tuple[Grid, Issue]:
     count = grid.count[:, 0]
     mean = np.where(count > 0, grid.total[:, 0] / np.maximum(count, 1), np.nan)  # (n_series,)
     judged = _judge(grid, mean)
-    history = np.concatenate([grid.history[:, 1:], mean[:, None].astype(np.float32)], axis=1)
+    with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, which the model masks
+        newest = mean[:, None].astype(np.float32)
+    history = np.concatenate([grid.history[:, 1:], newest], axis=1)
     zero = np.zeros_like(grid.total[:, :1])
     grid = replace(
         grid,

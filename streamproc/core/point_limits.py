@@ -26,6 +26,7 @@ from streamproc.core.messages import Finding, encode
 from streamproc.values import F64, I64, TOPIC_FINDINGS, U32, Output
 
 HIGH, LOW = 0, 1
+LARGEST = 1e300  # scores and values beyond it are told as this: JSON has no infinity
 RULES = ("point_high", "point_low")
 PRIORITY = 2  # a limit of plant or grid, told by one source: not the highest
 RULE_VERSION = 1
@@ -80,15 +81,17 @@ class Limits:
 
     def scores(self, value: F64) -> F64:
         """Return (n_tick, 2, n_point) for values (n_tick, n_point); NaN = no limit, or unknown."""
-        over = (value - self.limit[HIGH]) / self.scale[HIGH]
-        under = (self.limit[LOW] - value) / self.scale[LOW]
-        return np.asarray(1.0 + np.stack([over, under], axis=1))
+        with np.errstate(over="ignore"):
+            over = (value - self.limit[HIGH]) / self.scale[HIGH]
+            under = (self.limit[LOW] - value) / self.scale[LOW]
+        return np.asarray(np.clip(1.0 + np.stack([over, under], axis=1), -LARGEST, LARGEST))
 
     def values(self, edges: Edges) -> F64:
         """Return the value (n_edge,) that each edge's score stands for."""
-        beyond = (edges.score - 1.0) * self.scale[edges.rule, edges.source]
+        with np.errstate(over="ignore"):
+            beyond = (edges.score - 1.0) * self.scale[edges.rule, edges.source]
         sign = np.where(edges.rule == HIGH, 1.0, -1.0)
-        return np.asarray(self.limit[edges.rule, edges.source] + sign * beyond)
+        return np.asarray(np.clip(self.limit[edges.rule, edges.source] + sign * beyond, -LARGEST, LARGEST))
 
 
 def _or_nan(limit: float | None) -> float:

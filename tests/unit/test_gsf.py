@@ -25,7 +25,7 @@ from streamproc.values import TOPIC_ALERTS, TOPIC_CONFIG, TOPIC_FINDINGS, Record
 RECORDING = Path(__file__).resolve().parents[1] / "data" / "gsf_openpdc_freq" / "freq_80min.csv.gz"
 EVENT_S = 3198.5  # the spike to 59.842 Hz, as the publisher documents it
 ZEROS_S = 145342 / 30  # the first of 308 frames of zeros
-WALL_S_MAX = 40.0  # of a run over 145,650 ticks
+CPU_S_MAX = 40.0  # of a run over 145,650 ticks
 BATCH = 512
 
 
@@ -72,10 +72,10 @@ def alerts(values: list[bytes]) -> list[dict]:
 @pytest.fixture(scope="module", params=["trained", "generic"])
 def outcome(request, records):
     models = request.getfixturevalue("trained") if request.param == "trained" else ModelSet.load()
-    start_s = time.perf_counter()
+    start_s = time.process_time()
     values = findings(records, models)
-    wall_s = time.perf_counter() - start_s
-    return [orjson.loads(value) for value in values], alerts(values), wall_s
+    cpu_s = time.process_time() - start_s
+    return [orjson.loads(value) for value in values], alerts(values), cpu_s
 
 
 def second(ts_us: int, records: list[Record]) -> float:
@@ -118,4 +118,4 @@ def test_every_rule_that_raises_does_so_within_the_group_window_of_another(outco
 
 
 def test_the_run_is_fast_enough(outcome):
-    assert outcome[2] < WALL_S_MAX
+    assert outcome[2] < CPU_S_MAX

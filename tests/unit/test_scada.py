@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamproc.config import AreaTable, PointTable, SiteConfig
-from streamproc.core.messages import Finding, Forecast
+from streamproc.core.messages import Finding, Forecast, ScadaBatch, ScadaPoint, encode
 from streamproc.errors import ModelError, StateError
 from streamproc.shell.forecast_model import OnnxForecaster
 from streamproc.stages.scada import ScadaStage, ScadaState
@@ -475,3 +475,14 @@ def test_ten_megabytes_of_points_are_refused_without_being_read() -> None:
     assert letters(outputs) == [("too_large", "0")]
     assert len(outputs[0].value) == 65536
     assert counts["rejected", "too_large"] == 1
+
+
+def test_a_value_that_no_limit_can_measure_is_told_as_the_largest_number() -> None:
+    config = SiteConfig(
+        point=(PointTable(id="F1.P", area="north", unit="MW", limit_high=0.1, forecast=False),)
+    )
+    stage = ScadaStage(config, None)
+    batch = ScadaBatch(area="north", points=(ScadaPoint(id="F1.P", value=1.7e308, ts_us=T0_US),))
+    step = stage.step(stage.fresh(), [Record(TOPIC_SCADA, 0, 0, T0_US // 1000, b"north", encode(batch))])
+    (raised,) = [o for o in step.outputs if b'"raise"' in o.value]
+    assert b'"values":[1e300]' in raised.value
