@@ -148,8 +148,9 @@ def close(grid: Grid, forecaster: Forecaster | None) -> tuple[Grid, Issue]:
     count = grid.count[:, 0]
     mean = np.where(count > 0, grid.total[:, 0] / np.maximum(count, 1), np.nan)  # (n_series,)
     judged = _judge(grid, mean)
-    with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, which the model masks
+    with np.errstate(over="ignore"):
         newest = mean[:, None].astype(np.float32)
+    newest[~np.isfinite(newest)] = np.nan  # beyond float32: the model cannot use it
     history = np.concatenate([grid.history[:, 1:], newest], axis=1)
     zero = np.zeros_like(grid.total[:, :1])
     grid = replace(

@@ -485,4 +485,4 @@ def test_a_value_that_no_limit_can_measure_is_told_as_the_largest_number() -> No
     batch = ScadaBatch(area="north", points=(ScadaPoint(id="F1.P", value=1.7e308, ts_us=T0_US),))
     step = stage.step(stage.fresh(), [Record(TOPIC_SCADA, 0, 0, T0_US // 1000, b"north", encode(batch))])
     (raised,) = [o for o in step.outputs if b'"raise"' in o.value]
-    assert b'"values":[1e300]' in raised.value
+    assert b'"values":[1e+299]' in raised.value  # the largest score times the limit
