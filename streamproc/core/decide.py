@@ -137,7 +137,7 @@ def acknowledge(
 
 
 def _raise(state: DecideState, finding: Finding, settings: DecideSettings) -> tuple[DecideState, list[Alert]]:
-    first = min(zip(finding.onsets_us, finding.sources, strict=True))
+    first = _first_in(finding)
     new_members = dict.fromkeys(((finding.rule, source) for source in finding.sources), ACTIVE)
     before = _home(state, finding, settings)
     if before is None:
@@ -289,6 +289,14 @@ def _opened(finding: Finding, first: tuple[int, str], members: dict[tuple[str, s
         members=members,
         last_raise_us=finding.ts_us,
     )
+
+
+def _first_in(finding: Finding) -> tuple[int, str]:
+    """Return the earliest onset and its source; of several in the same frame the one that shows most."""
+    onset_us, _, source = min(
+        zip(finding.onsets_us, (-score for score in finding.scores), finding.sources, strict=True)
+    )
+    return onset_us, source
 
 
 def _peak(finding: Finding) -> tuple[float, float]:

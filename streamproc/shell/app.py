@@ -35,10 +35,10 @@ from streamproc.shell.config_feed import ConfigFeed
 from streamproc.shell.health import HealthServer
 from streamproc.shell.heap import keep_heap
 from streamproc.shell.host import StageHost
-from streamproc.shell.ledger import Tp
+from streamproc.shell.ledger import Place, Tp
 from streamproc.shell.metrics import Metrics
 from streamproc.shell.publish import KafkaPublisher
-from streamproc.shell.seam import Batch, BatchConsumer, BatchSchema, BatchTransport, scheduler_of
+from streamproc.shell.seam import FAUST_LOG, Batch, BatchConsumer, BatchSchema, BatchTransport, scheduler_of
 from streamproc.shell.shard import Surroundings
 from streamproc.shell.state_store import StateStore
 from streamproc.shell.topics import wire_name
@@ -56,6 +56,8 @@ FOREVER_S = 1e9
 
 class FilelessApp(faust.App):
     """Faust without its directories: nothing of ours is kept in files, so a kill leaves none behind."""
+
+    logger = FAUST_LOG
 
     def _create_directories(self) -> None:
         """Make none."""
@@ -175,6 +177,9 @@ class Worker:
         except StreamprocError as error:
             self.fail(error)
             return {}
+        for tp in ours.keys() - starts.keys():
+            # Nobody has committed here yet. The consumer may have read ahead before the states were there.
+            starts[tp] = await self.outlook.start_of(self.wire(tp))
         self.joined_s = self.clock.monotonic_s()
         log.info("partitions taken over", extra={"generation": generation, "partitions": len(committed)})
         return {self.wire(tp): offset for tp, offset in starts.items()}
@@ -260,12 +265,19 @@ class Worker:
 
     async def _take(self, host: StageHost[Any], batch: Batch) -> None:
         """Have a batch answered, then say so to the ledger; return only if the worker may go on."""
+        ledger = self.consumer.ledger
+        place = ledger.place(batch.tp, batch.generation, batch.last_offset)
+        if place is not Place.NEXT:
+            if place is Place.AFTER_A_LOST_ONE and not self.draining:
+                log.warning("a batch was lost on its way, reading again", extra={"topic": batch.tp.topic})
+                await self.consumer.read_again()
+            return
         tp = self._plain(batch.tp)
         records = to_records(tp, batch)
         self._note_arrival(records)
         try:
             if await host.take(tp, batch.generation, records):
-                self.consumer.ledger.acknowledge(batch.tp, batch.generation, batch.last_offset)
+                ledger.acknowledge(batch.tp, batch.generation, batch.last_offset)
             return
         except ShellError as error:
             self.fail(error)

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import NamedTuple
 
 
@@ -30,6 +31,14 @@ class Tp(NamedTuple):
 
     topic: str
     partition: int
+
+
+class Place(Enum):
+    """What is to be done with a batch that reaches the host."""
+
+    NEXT = "next"  # answer it
+    STALE = "stale"  # positions have changed since it was fetched: it will come again
+    AFTER_A_LOST_ONE = "after a lost one"  # an earlier batch never came: read again from there
 
 
 @dataclass(slots=True)
@@ -59,7 +68,7 @@ class Ledger:
         self._accounts: dict[Tp, _Account] = {}
 
     def deliver(self, tp: Tp, generation: int, first: int, last: int) -> None:
-        """Note a batch that is on its way to the host."""
+        """Note a batch that was fetched and is on its way to the host."""
         account = self._accounts.get(tp)
         if account is None or account.generation != generation:
             account = self._accounts[tp] = _Account(generation)
@@ -75,6 +84,13 @@ class Ledger:
         while account.ranges and account.ranges[0].acknowledged:
             account.acknowledged = account.ranges.popleft().last + 1
         return True
+
+    def place(self, tp: Tp, generation: int, last: int) -> Place:
+        """Return how the batch ending at `last` stands among those that are not acknowledged yet."""
+        account = self._current(tp, generation)
+        if account is None or all(r.last != last for r in account.ranges):
+            return Place.STALE
+        return Place.NEXT if account.ranges[0].last == last else Place.AFTER_A_LOST_ONE
 
     def allow(self, tp: Tp, generation: int, offset: int) -> bool:
         """Note that a successor may start reading at `offset`; never moves back. False: not ours."""

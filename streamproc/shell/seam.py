@@ -23,7 +23,7 @@ The names with an underscore that are overridden here are listed, with their cal
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -43,7 +43,8 @@ from streamproc.shell.ledger import Ledger, Tp
 from streamproc.shell.site_file import client_settings
 
 log = logging.getLogger(__name__)
-log.setLevel(logging.WARNING)  # mode logs each start and stop of a service under the module of its class
+# Faust's services log each start and stop under the module of their class: these words are Faust's, not ours.
+FAUST_LOG = logging.getLogger("faust.streamproc")
 
 NO_GENERATION = -1
 POLL_INTERVAL_MAX_MS = 300_000  # a worker that does not poll for this long leaves its group
@@ -97,7 +98,9 @@ class BatchScheduler(SchedulingStrategyT):
 
     records_max: ClassVar[int] = BrokerTable().max_batch_records
 
-    def __init__(self) -> None: ...
+    def __init__(self) -> None:
+        self.note: Callable[[TP, int, int], None] = lambda _tp, _first, _last: None
+        """Told of every batch before Faust can drop it."""
 
     def iterate(self, records: Mapping[TP, list[ConsumerRecord]]) -> Iterator[tuple[TP, Any]]:
         """Yield the batches round robin over partitions, so that none waits for a long queue of another."""
@@ -106,8 +109,9 @@ class BatchScheduler(SchedulingStrategyT):
         for start in range(0, longest, step):
             for tp, fetched in records.items():
                 if start < len(fetched):
-                    whole = start == 0 and len(fetched) <= step
-                    yield tp, BatchRecord(tp, fetched if whole else fetched[start : start + step])
+                    batch = fetched if len(fetched) <= step else fetched[start : start + step]
+                    self.note(tp, batch[0].offset, batch[-1].offset)
+                    yield tp, BatchRecord(tp, batch)
 
 
 def scheduler_of(records_max: int) -> type[BatchScheduler]:
@@ -130,6 +134,8 @@ class BatchSchema(Schema):  # type: ignore[type-arg]  # not subscriptable at run
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread with a client configured for a control room, and commits that may fail."""
+
+    logger = FAUST_LOG
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:  # noqa: ANN401
         broker: BrokerTable = transport.broker
@@ -169,9 +175,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 class BatchConsumer(driver.Consumer):
     """Faust's consumer with batches for messages and the ledger for commits."""
 
+    logger = FAUST_LOG
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         self.ledger = Ledger()
         super().__init__(*args, **kwargs)
+        self.scheduler.note = self._note_batch
+        # Faust drops what lies below the last offset it has handed out, and sets that offset also after a seek
+        # back: records between would be lost. The host knows what it has seen.
+        self._read_offset = _NeverRead()
 
     @property
     def _owner(self) -> Owner:
@@ -196,8 +208,10 @@ class BatchConsumer(driver.Consumer):
         message.generation_id = self._generation
         batch = Batch(Tp(tp.topic, tp.partition), message.generation_id, record.value)
         message.value = batch
-        self.ledger.deliver(batch.tp, batch.generation, batch.records[0].offset, batch.last_offset)
         return message
+
+    def _note_batch(self, tp: TP, first: int, last: int) -> None:
+        self.ledger.deliver(Tp(tp.topic, tp.partition), self._generation, first, last)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Do nothing: a batch carries its range, the holes between batches are nobody's."""
@@ -222,13 +236,29 @@ class BatchConsumer(driver.Consumer):
         return True
 
     async def perform_seek(self) -> None:
-        """Go to the committed offsets, let the worker rebuild its states, and start where it says."""
+        """Go to the committed offsets, let the worker rebuild its states, and start where it says.
+
+        The flow is stopped meanwhile. What was fetched before and is still on its way is unknown to the ledger
+        afterwards, and is dropped where it arrives: it will be fetched again.
+        """
         self.ledger.clear()
         await super().perform_seek()
         committed = {tp: self._committed_offset.get(TP(*tp)) for tp in self._assigned()}
         starts = await self._owner.take_over(committed, self._generation)
         if starts:
             await self.seek_wait({TP(*tp): offset for tp, offset in starts.items()})
+        self.ledger.clear()
+
+    async def read_again(self) -> None:
+        """Go back to what is safe, as after a rebalance: something fetched did not reach the host."""
+        self.stop_flow()
+        await self.perform_seek()
+        self.resume_flow()
+
+    async def on_partitions_assigned(self, assigned: Any, generation_id: int = 0) -> None:  # noqa: ANN401
+        """Let nothing through until the states are there (Faust only stops a flow that had partitions)."""
+        self.stop_flow()
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_partitions_revoked(self, revoked: Any) -> None:  # noqa: ANN401
         """Let the worker save what it has, commit that, and forget the partitions."""
@@ -237,6 +267,18 @@ class BatchConsumer(driver.Consumer):
         await self.commit()
         self.ledger.drop(gone)
         await super().on_partitions_revoked(revoked)
+
+
+class _NeverRead(dict[TP, Any]):
+    """Stands in for Faust's last read offsets: always unknown."""
+
+    def __getitem__(self, _tp: TP) -> None:
+        return None
+
+    def __setitem__(self, _tp: TP, _offset: object) -> None: ...
+
+    def update(self, *_pairs: Any, **_more: Any) -> None:  # noqa: ANN401
+        """Keep nothing."""
 
 
 class BatchTransport(driver.Transport):

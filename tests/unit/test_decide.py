@@ -105,6 +105,11 @@ def test_many_pmus_and_rules_within_one_disturbance_are_one_alert() -> None:
     assert told[-1]["rules"] == ["jump", "oscillation", "rocof"]
 
 
+def test_the_first_in_of_one_frame_is_the_source_that_shows_most() -> None:
+    told = run([finding("raise", 10.0, ["P1", "P2", "P3"], scores=(1.5, 9.0, 3.0))])
+    assert told[0]["source"] == "P2"
+
+
 def test_a_second_disturbance_during_a_long_one_is_its_own_alert() -> None:
     told = run(
         [
