@@ -343,7 +343,7 @@ def test_the_measured_value_is_told_where_a_finding_has_it() -> None:
         [finding("raise", 10.0, ["V1", "V2"], scores=(1.1, 1.2), values=(107.0, 106.0), limit=110.0)]
     )
     assert told["value"] == 106.0
-    assert str(told["message"]).startswith("V1 and 1 other has 106 Hz, limit 110 (area north), since 1970-")
+    assert str(told["message"]).startswith("V2 and 1 other has 106 Hz, limit 110 (area north), since 1970-")
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "{0}", "{source.__class__}", "{source!r:>9999999}", "{nobody}"])
