@@ -268,7 +268,7 @@ class Worker:
         ledger = self.consumer.ledger
         place = ledger.place(batch.tp, batch.generation, batch.last_offset)
         if place is not Place.NEXT:
-            if place is Place.AFTER_A_LOST_ONE and not self.draining:
+            if place is Place.AFTER_A_LOST_ONE and self.joined_s is not None:
                 log.warning("a batch was lost on its way, reading again", extra={"topic": batch.tp.topic})
                 await self.consumer.read_again()
             return

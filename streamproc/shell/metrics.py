@@ -175,9 +175,13 @@ class Metrics:
         counter.labels(*self._labels(word, label, COUNTERS[word])).inc(amount)
 
     def gauge(self, word: str, label: str, value: float) -> None:
-        """Set a gauge of the table; "event_time_s" also gives the age of the last event."""
+        """Set a gauge; "event_time_s" also gives the age of the last event, "model" says what is in force."""
         if word == "event_time_s":
             self._event_age.seen(self._bound(word, label), value)
+            return
+        if word == "model":  # "slot|digest"
+            slot, _, digest = label.rpartition("|")
+            self.set_model(self._bound(word, slot), digest)
             return
         gauge = self._gauges.get(word)
         if gauge is None:

@@ -23,7 +23,7 @@ The names with an underscore that are overridden here are listed, with their cal
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -93,24 +93,35 @@ class BatchRecord:
         self.value = records
 
 
+class Fetched(dict[TP, list[ConsumerRecord]]):
+    """What one fetch brought, with the number of seeks that came before it."""
+
+    def __init__(self, records: Mapping[TP, list[ConsumerRecord]], epoch: int) -> None:
+        super().__init__(records)
+        self.epoch = epoch
+
+
 class BatchScheduler(SchedulingStrategyT):
     """Gives Faust one object per partition and fetch, of at most `records_max` records."""
 
     records_max: ClassVar[int] = BrokerTable().max_batch_records
 
     def __init__(self) -> None:
-        self.note: Callable[[TP, int, int], None] = lambda _tp, _first, _last: None
-        """Told of every batch before Faust can drop it."""
+        self.consumer: BatchConsumer | None = None
 
     def iterate(self, records: Mapping[TP, list[ConsumerRecord]]) -> Iterator[tuple[TP, Any]]:
         """Yield the batches round robin over partitions, so that none waits for a long queue of another."""
+        consumer = self.consumer
+        if consumer is not None and isinstance(records, Fetched) and not consumer.is_current(records):
+            return
         step = self.records_max
         longest = max(map(len, records.values()), default=0)
         for start in range(0, longest, step):
             for tp, fetched in records.items():
                 if start < len(fetched):
                     batch = fetched if len(fetched) <= step else fetched[start : start + step]
-                    self.note(tp, batch[0].offset, batch[-1].offset)
+                    if consumer is not None:
+                        consumer.note(tp, batch)  # before Faust can drop it
                     yield tp, BatchRecord(tp, batch)
 
 
@@ -136,6 +147,23 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread with a client configured for a control room, and commits that may fail."""
 
     logger = FAUST_LOG
+    epoch = 0
+
+    async def _seek_wait(self, consumer: AIOKafkaConsumer, partitions: Mapping[TP, int]) -> None:
+        self.epoch += 1  # no await between this and the seeks: what is fetched from here on is new
+        await super()._seek_wait(consumer, partitions)
+
+    async def _fetch_records(
+        self,
+        consumer: AIOKafkaConsumer,
+        active_partitions: set[TP],
+        timeout: float | None = None,
+        max_records: int | None = None,
+    ) -> Fetched:
+        # A fetch that was under way during a seek may bring records from before it. Faust would deliver them as
+        # the first after the seek; what lies between would never come.
+        records = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        return Fetched(records, self.epoch)
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:  # noqa: ANN401
         broker: BrokerTable = transport.broker
@@ -180,10 +208,21 @@ class BatchConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         self.ledger = Ledger()
         super().__init__(*args, **kwargs)
-        self.scheduler.note = self._note_batch
+        scheduler: Any = self.scheduler
+        scheduler.consumer = self
         # Faust drops what lies below the last offset it has handed out, and sets that offset also after a seek
         # back: records between would be lost. The host knows what it has seen.
         self._read_offset = _NeverRead()
+
+    def is_current(self, records: Fetched) -> bool:
+        """Return whether these were fetched after the last seek."""
+        thread: Any = self._thread
+        return bool(records.epoch == thread.epoch)
+
+    def note(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
+        """Enter a batch into the ledger."""
+        place = Tp(tp.topic, tp.partition)
+        self.ledger.deliver(place, self._generation, records[0].offset, records[-1].offset)
 
     @property
     def _owner(self) -> Owner:
@@ -209,9 +248,6 @@ class BatchConsumer(driver.Consumer):
         batch = Batch(Tp(tp.topic, tp.partition), message.generation_id, record.value)
         message.value = batch
         return message
-
-    def _note_batch(self, tp: TP, first: int, last: int) -> None:
-        self.ledger.deliver(Tp(tp.topic, tp.partition), self._generation, first, last)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Do nothing: a batch carries its range, the holes between batches are nobody's."""

@@ -137,7 +137,10 @@ class ScadaStage:
             if track is not None:
                 state = replace(state, areas={**state.areas, area: track})
                 touched[area] = None
-        return Step(state, tuple(outputs), counts, gauges=_gauges(state, touched))
+        gauges = _gauges(state, touched)
+        if self._digest:
+            gauges["model", f"forecast|{self._digest[:16]}"] = 1.0
+        return Step(state, tuple(outputs), counts, gauges=gauges)
 
     def _take(
         self, track: AreaState | None, area: str, points: Points, counts: Counts, probe: Probe

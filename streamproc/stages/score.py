@@ -199,9 +199,8 @@ class ScoreStage:
         """Return the state of `pack`, its windows empty."""
         return unpack_state(blob, self._model)
 
-    def resume_offset(self, state: ScoreState, topic: str, next_offset: int) -> int:
-        """Return the offset of the oldest record that a window still needs."""
-        del topic  # there is one
+    def resume_offset(self, state: ScoreState, topic: str, next_offset: int) -> int:  # noqa: ARG002
+        """Return the offset of the oldest record that a window still needs (there is one topic)."""
         newest = max((marks[-1][0] for marks in state.marks.values() if marks), default=0)
         needed = [
             marks[0][1] for marks in state.marks.values() if marks and marks[-1][0] >= newest - FORGET_S
@@ -345,10 +344,12 @@ class ScoreStage:
     def _gauges(self, state: ScoreState, key: TrackKey) -> dict[tuple[str, str], float]:
         track = state.tracks[key]
         area = key[0]
+        digest = self._model(key, track.columns, track.nominal_hz).digest
         mean = track.align.lag_sum_s / np.maximum(track.align.lag_count, 1)
         return {
             ("event_time_s", area): float(from_grid(np.array([track.align.clock]), key[1])[0] / 1e9),
             ("pmus", area): float(len(track.columns)),
+            ("model", f"score/{area}|{digest[:16]}"): 1.0,
             ("arrival_lag_max_s", area): float(mean.max(initial=0.0)),
         }
 

@@ -149,3 +149,12 @@ def test_the_stopwatch_gives_each_lap_to_its_stage() -> None:
     text = lines(metrics)
     assert 'streamproc_stage_duration_seconds_sum{stage="decode"} 0.25' in text
     assert 'streamproc_stage_duration_seconds_sum{stage="score"} 0.5' in text
+
+
+def test_the_model_in_force_is_shown_once_per_slot() -> None:
+    metrics = Metrics(ManualClock())
+    metrics.gauge("model", "score/north|aaaa", 1.0)
+    metrics.gauge("model", "score/north|bbbb", 1.0)
+    text = metrics.expose().decode()
+    assert 'streamproc_model_info{digest="bbbb",slot="score/north"} 1.0' in text
+    assert "aaaa" not in text

@@ -47,6 +47,18 @@ OVERRIDDEN: list[tuple[type, type, str, list[str]]] = [
     (seam.BatchConsumer, base.Consumer, "on_partitions_assigned", ["self", "assigned", "generation_id"]),
     (seam.ConsumerThread, driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
     (seam.ConsumerThread, driver.AIOKafkaConsumerThread, "_commit", ["self", "offsets"]),
+    (
+        seam.ConsumerThread,
+        driver.AIOKafkaConsumerThread,
+        "_fetch_records",
+        ["self", "consumer", "active_partitions", "timeout", "max_records"],
+    ),
+    (
+        seam.ConsumerThread,
+        driver.AIOKafkaConsumerThread,
+        "_seek_wait",
+        ["self", "consumer", "partitions"],
+    ),
     (FilelessApp, App, "_create_directories", ["self"]),
 ]
 
@@ -100,6 +112,10 @@ CALLED: list[tuple[Callable[..., Any], str]] = [
     (base.ThreadDelegateConsumer.seek_wait, "self._thread.seek_wait("),
     (base.ThreadDelegateConsumer.threadsafe_partitions_revoked, "self.on_partitions_revoked"),
     (driver.AIOKafkaConsumerThread.commit, "self._commit"),
+    (driver.AIOKafkaConsumerThread.getmany, "self._fetch_records"),
+    (driver.AIOKafkaConsumerThread._fetch_records, "fetcher.fetched_records("),
+    (driver.AIOKafkaConsumerThread.seek_wait, "self._seek_wait"),
+    (base.ThreadDelegateConsumer._getmany, "return await self._thread.getmany("),
     (driver.AIOKafkaConsumerThread._create_consumer, "self._create_worker_consumer(transport)"),
     (driver.AIOKafkaConsumerThread.on_start, "self._create_consumer("),
     (driver.AIOKafkaConsumerThread._seek_wait, "self.consumer._read_offset[tp] = offset"),
