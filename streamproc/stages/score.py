@@ -335,8 +335,7 @@ class ScoreStage:
         if marks and marks[-1][0] == second:
             return state
         span_s = max(track.fast.rows / key[1], track.slow.rows) + MARGIN_S
-        offset = records[0].offset
-        recent = (*(m for m in marks if m[0] < second), (second, offset))
+        recent = (*(m for m in marks if m[0] < second), (second, records[0].offset))
         # Keep the newest mark that is older than the span: reading starts there.
         old = [i for i, (at, _) in enumerate(recent) if at <= second - span_s]
         return replace(state, marks={**state.marks, key: recent[old[-1] if old else 0 :]})
@@ -397,5 +396,4 @@ def _count(counts: Counts, area: str, piece: Any) -> None:  # noqa: ANN401
     counts["instants", area] += int(piece.instant.size)
     for name in ("late", "missing"):
         counts[name, area] += getattr(piece, name)
-    counts["duplicates", area] += piece.duplicate
-    counts["wrong_clock", area] += piece.wrong_clock_count
+    counts.update({("duplicates", area): piece.duplicate, ("wrong_clock", area): piece.wrong_clock_count})
