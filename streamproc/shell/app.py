@@ -20,6 +20,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -367,7 +368,9 @@ async def run_worker(config: SiteConfig, stages: Sequence[Stage[Any]], say: Call
     limit = threading.Timer(worker.drain_limit_s(), os._exit, (1,))
     limit.daemon = True
     limit.start()
-    if not await worker.drain():
+    if not await worker.drain() or code:
+        # After a failure Faust's consumer thread may still be at its last words, for a loop that ends here.
+        sys.stderr.flush()
         os._exit(1)
     limit.cancel()
     guard.stop()
