@@ -12,7 +12,7 @@ every array grows, and what was known of the others stays.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeVar
@@ -102,13 +102,7 @@ def samples_of(
     n_frame = [batch.stat.shape[0] for batch in batches]
     frame = rank if max(width) == 1 else np.repeat(rank, np.repeat(width, n_frame))
     column = np.concatenate(
-        [
-            np.tile(
-                [column_of[batch.layout.idcode, block] for block in range(batch.stat.shape[1])],
-                batch.stat.shape[0],
-            )
-            for batch in batches
-        ]
+        [_per_pmu(batch, lambda layout: _columns_of_layout(layout, column_of)) for batch in batches]
     )
     value, flags = _values(batches, limits)
     sort = np.argsort(frame, kind="stable")
@@ -120,7 +114,7 @@ def _values(batches: Sequence[DataBatch], limits: QualityLimits) -> tuple[F64, U
     """Return values (n_sample, 4) and flags (n_sample,) frame by frame; what may not be used is NaN."""
     stat = np.concatenate([batch.stat.ravel() for batch in batches])
     time_quality = np.concatenate([np.repeat(batch.time_quality, batch.stat.shape[1]) for batch in batches])
-    nominal_hz = np.concatenate([np.tile(batch.layout.nominal_hz, batch.stat.shape[0]) for batch in batches])
+    nominal_hz = np.concatenate([_per_pmu(batch, lambda layout: layout.nominal_hz) for batch in batches])
     phasor = np.concatenate([_voltage(batch).ravel() for batch in batches])
     flags = quality.flags_of(stat[:, None], time_quality)[:, 0]
     value = np.empty((stat.size, N_VALUE))
@@ -140,6 +134,15 @@ def _values(batches: Sequence[DataBatch], limits: QualityLimits) -> tuple[F64, U
     error_rad = 2.0 * np.pi * nominal_hz * quality.clock_error_s(stat[:, None], time_quality)[:, 0]
     value[~(error_rad <= limits.angle_error_max_rad), ANGLE] = np.nan
     return value, flags
+
+
+def _per_pmu(batch: DataBatch, of: Callable[[Layout], A]) -> A:
+    """Return what `of` says of each PMU of a stream, for every sample of the batch: (n_frame * n_pmu,)."""
+    return np.stack([of(layout) for layout in batch.layouts])[batch.stream].ravel()
+
+
+def _columns_of_layout(layout: Layout, column_of: dict[tuple[int, int], int]) -> I64:
+    return np.array([column_of[layout.idcode, block] for block in range(layout.n_pmu)], dtype=np.int64)
 
 
 def _voltage(batch: DataBatch) -> C128:

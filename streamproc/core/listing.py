@@ -65,7 +65,7 @@ class _Lister:
         decoded = decode(book, frames)
         if not unknown:
             self.books[stream] = decoded.book  # data may have proved a contested configuration right
-        for batch in decoded.batches:
+        for batch in (part for every in decoded.batches for part in every.parts()):
             places = batch.record.tolist()
             for place, plain in zip(places, describe_data(batch, [frames[p] for p in places]), strict=True):
                 described[indices[place]] = _placed(self.waiting[indices[place]], plain)

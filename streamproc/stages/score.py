@@ -23,9 +23,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from streamproc.config import SiteConfig
-from streamproc.core.align import AlignSettings, AlignState, Samples, align, no_samples
+from streamproc.core.align import AlignSettings, Samples, align, no_samples
 from streamproc.core.area import (
-    AreaState,
     Column,
     QualityLimits,
     Scored,
@@ -37,14 +36,20 @@ from streamproc.core.area import (
     score,
     widened,
 )
-from streamproc.core.c37118 import DataBatch, Rejection, decode
-from streamproc.core.condition import CLEAR, ConditionState, Edges, no_edges
+from streamproc.core.c37118 import DataBatch, Decoded, Rejection, decode
 from streamproc.core.detector import AreaModel
-from streamproc.core.features import FeatureState
 from streamproc.core.findings import area_findings
 from streamproc.core.grid import from_grid
 from streamproc.core.messages import Reason, dead_letter
-from streamproc.stages.score_state import ScoreState, TrackKey, Warming, pack_state, unpack_state
+from streamproc.stages.score_state import (
+    ScoreState,
+    TrackKey,
+    Warming,
+    pack_state,
+    restarted,
+    start_warming,
+    unpack_state,
+)
 from streamproc.values import (
     F64,
     SILENT,
@@ -124,29 +129,12 @@ class ScoreStage:
         for area, (places, chosen) in self._by_area(records, work).items():
             start = 0
             while start < len(chosen):
-                # A new PMU is a new column from its own record on, whatever else is in the batch.
-                stop = start + self._until_new_pmu(state, area, chosen[start:])
-                state = self._area_step(state, area, places[start:stop], chosen[start:stop], work, probe)
-                start = stop
+                state, taken = self._area_step(state, area, places[start:], chosen[start:], work, probe)
+                start += taken
         # What a record causes stands where the record stood: the order does not depend on the batch.
         work.outputs.sort(key=itemgetter(0))
         delays = {"align_wait": np.concatenate(work.waits_s)} if work.waits_s else {}
         return Step(state, tuple(output for _, output in work.outputs), work.counts, delays, work.gauges)
-
-    def _until_new_pmu(self, state: ScoreState, area: str, records: Sequence[Record]) -> int:
-        decoded = decode(state.books.get(area, state.shared), [r.value or b"" for r in records])
-        known = {
-            (rate_hz, column.idcode)
-            for (name, rate_hz), track in state.tracks.items()
-            if name == area
-            for column in track.columns
-        }
-        first = [
-            int(batch.record[0])
-            for batch in decoded.batches
-            if (batch.layout.rate_hz, batch.layout.idcode) not in known
-        ]
-        return min((place for place in first if place > 0), default=len(records))
 
     def _area_step(
         self,
@@ -156,16 +144,26 @@ class ScoreStage:
         records: Sequence[Record],
         work: _Work,
         probe: Probe,
-    ) -> ScoreState:
-        state, decoded = self._decode(state, area, places, records, work)
+    ) -> tuple[ScoreState, int]:
+        """Return the state after some of these records, and how many.
+
+        A new PMU is a new column from its own record on, whatever else is in the batch.
+        """
+        book, values = state.books.get(area, state.shared), [r.value or b"" for r in records]
+        decoded = decode(book, values)
+        stop = _until_new_stream(state, area, decoded)
+        if stop is not None:
+            decoded, places, records = decode(book, values[:stop]), places[:stop], records[:stop]
+        state = replace(state, books={**state.books, area: decoded.book})
+        _note_decoded(decoded, area, places, records, work)
         probe.lap("decode")
-        for key, batches in _by_track(area, decoded).items():
+        for key, batches in _by_track(area, decoded.batches).items():
             state = self._with_track(state, key, batches)
             state, made = self._advance(state, key, batches, work, probe)
             state = self._marked(state, key, records)
             work.outputs += [(places[record], output) for record, output in made]
             work.gauges |= self._gauges(state, key)
-        return state
+        return state, len(records)
 
     def warm(self, state: ScoreState, records: Sequence[Record]) -> ScoreState:
         """Return the state with its windows refilled; nothing is said, counted or judged."""
@@ -176,7 +174,7 @@ class ScoreStage:
                 track = state.tracks.get(key)
                 if track is None:
                     continue
-                warming = state.warming.get(key) or _start_warming(track)
+                warming = state.warming.get(key) or start_warming(track)
                 samples = self._samples(track.columns, batches, key[1], known_only=True)
                 aligned_state, pieces = align(warming.align, samples, self._settings(key[1]))
                 making = warming.features
@@ -224,20 +222,6 @@ class ScoreStage:
                 work.refuse(place, record, Reason.MISSING_KEY, "a record's key names its area")
         return areas
 
-    def _decode(
-        self, state: ScoreState, area: str, places: Sequence[int], records: Sequence[Record], work: _Work
-    ) -> tuple[ScoreState, tuple[DataBatch, ...]]:
-        decoded = decode(state.books.get(area, state.shared), [r.value or b"" for r in records])
-        work.counts["frames", area] += sum(batch.t_ns.size for batch in decoded.batches)
-        first: dict[int, Rejection] = {}
-        for index, rejection in decoded.rejections:
-            if first.setdefault(index, rejection) is not rejection:
-                work.counts["rejected", str(rejection.reason)] += 1
-        for index, rejection in first.items():
-            detail = f"{rejection.detail} (IDCODE {rejection.idcode}, byte {rejection.start})"
-            work.refuse(places[index], records[index], rejection.reason, detail)
-        return replace(state, books={**state.books, area: decoded.book}), decoded.batches
-
     def _settings(self, rate_hz: float) -> AlignSettings:
         table = self._config.align
         return AlignSettings.of(rate_hz, table.wait_ms, table.lead_ms, table.reanchor_count)
@@ -249,7 +233,7 @@ class ScoreStage:
         """Return the state whose track has a column for every PMU of these frames."""
         track = state.tracks.get(key)
         known = {(c.idcode, c.block) for c in track.columns} if track else set()
-        layouts = {batch.layout.idcode: batch.layout for batch in batches}
+        layouts = {layout.idcode: layout for batch in batches for layout in batch.layouts}
         sent = {(idcode, block) for idcode, layout in layouts.items() for block in range(layout.n_pmu)}
         if track is not None and sent <= known:
             return state
@@ -282,11 +266,10 @@ class ScoreStage:
         known_only: bool = False,
     ) -> Samples:
         places = {(c.idcode, c.block): i for i, c in enumerate(columns)}
-        chosen = [
-            batch
-            for batch in batches
-            if not known_only or all((batch.layout.idcode, b) in places for b in range(batch.layout.n_pmu))
-        ]
+        chosen = batches
+        if known_only:
+            parts = [part for batch in batches for part in batch.parts()]
+            chosen = [p for p in parts if all((p.layout.idcode, b) in places for b in range(p.layout.n_pmu))]
         return samples_of(chosen, places, self._limits, rate_hz) if chosen else no_samples()
 
     def _advance(
@@ -311,7 +294,7 @@ class ScoreStage:
                 continue
             t_ns = from_grid(piece.instant, rate_hz)
             if piece.restart:
-                track, cleared = _restarted(track, model, int(t_ns[0]))
+                track, cleared = restarted(track, model, int(t_ns[0]))
                 told = say(Scored(t_ns[:1], cleared, piece.quality[:1]), int(t_ns[0] // 1_000_000_000))
                 made += [(int(piece.record[tick]), output) for tick, output in told]
             track, scored = score(track, piece, t_ns, model, rules, rate_hz)
@@ -353,43 +336,42 @@ class ScoreStage:
         }
 
 
+def _until_new_stream(state: ScoreState, area: str, decoded: Decoded) -> int | None:
+    """Return the record with which a stream comes that has no columns yet; None for none, or the first record."""
+    known = {
+        (rate_hz, column.idcode)
+        for (name, rate_hz), track in state.tracks.items()
+        if name == area
+        for column in track.columns
+    }
+    first = [
+        int(batch.record[np.argmax(batch.stream == number)])
+        for batch in decoded.batches
+        for number, layout in enumerate(batch.layouts)
+        if (layout.rate_hz, layout.idcode) not in known
+    ]
+    return min((place for place in first if place > 0), default=None)
+
+
+def _note_decoded(
+    decoded: Decoded, area: str, places: Sequence[int], records: Sequence[Record], work: _Work
+) -> None:
+    """Count frames and rejections; a record with a rejection is kept under the first of them."""
+    work.counts["frames", area] += sum(batch.t_ns.size for batch in decoded.batches)
+    first: dict[int, Rejection] = {}
+    for index, rejection in decoded.rejections:
+        if first.setdefault(index, rejection) is not rejection:
+            work.counts["rejected", str(rejection.reason)] += 1
+    for index, rejection in first.items():
+        detail = f"{rejection.detail} (IDCODE {rejection.idcode}, byte {rejection.start})"
+        work.refuse(places[index], records[index], rejection.reason, detail)
+
+
 def _by_track(area: str, batches: Iterable[DataBatch]) -> dict[TrackKey, list[DataBatch]]:
     tracks: dict[TrackKey, list[DataBatch]] = {}
     for batch in batches:
         tracks.setdefault((area, batch.layout.rate_hz), []).append(batch)
     return tracks
-
-
-def _start_warming(track: AreaState) -> Warming:
-    n_pmu = len(track.columns)
-    own = replace(
-        FeatureState.fresh(track.features.base_v), base_from=track.features.base_from
-    )  # a base that is not known yet stays so: those rows have no voltage either way
-    return Warming(AlignState.fresh(n_pmu), own)
-
-
-def _restarted(track: AreaState, model: AreaModel, first_ns: int) -> tuple[AreaState, Edges]:
-    """Return the track for time that begins anew at `first_ns`, and the clears that this means.
-
-    After a gap, windows are empty and conditions hold: missing data clears nothing. When time went back, conditions of
-    the time before can never be judged again: what was active is cleared, and may raise anew at once.
-    """
-    fresh = fresh_area(track.columns, track.nominal_hz, track.features.base_v, model)
-    track = replace(track, fast=fresh.fast, slow=fresh.slow)
-    if track.last_second * 1_000_000_000 <= first_ns or not track.conditions.busy:
-        return track, no_edges()
-    rule, source = np.nonzero(track.conditions.active)
-    zero = np.zeros(rule.size, dtype=np.int64)
-    edges = Edges(
-        tick=zero,
-        rule=rule,
-        kind=np.full(rule.size, CLEAR, dtype=np.uint8),
-        source=source,
-        onset_ns=track.conditions.onset_ns[rule, source],
-        score=zero.astype(np.float64),
-    )
-    conditions = ConditionState.fresh(len(track.rule_names), len(track.columns))
-    return replace(track, conditions=conditions, last_second=-1), edges
 
 
 def _count(counts: Counts, area: str, piece: Any) -> None:  # noqa: ANN401

@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from streamproc.core.align import AlignState, Samples
 from streamproc.core.area import AreaState, Column, fresh_area
 from streamproc.core.blob import pack_tree, unpack_tree
 from streamproc.core.c37118 import Book
-from streamproc.core.condition import ConditionState
+from streamproc.core.condition import CLEAR, ConditionState, Edges, no_edges
 from streamproc.core.detector import AreaModel
 from streamproc.core.features import FeatureState
 
@@ -99,3 +101,36 @@ def _unpacked_track(
         last_value=item["last_value"],
         last_second=item["last_second"],
     )
+
+
+def start_warming(track: AreaState) -> Warming:
+    """Return what refills the windows of a track from the first record that is read again."""
+    n_pmu = len(track.columns)
+    own = replace(
+        FeatureState.fresh(track.features.base_v), base_from=track.features.base_from
+    )  # a base that is not known yet stays so: those rows have no voltage either way
+    return Warming(AlignState.fresh(n_pmu), own)
+
+
+def restarted(track: AreaState, model: AreaModel, first_ns: int) -> tuple[AreaState, Edges]:
+    """Return the track for time that begins anew at `first_ns`, and the clears that this means.
+
+    After a gap, windows are empty and conditions hold: missing data clears nothing. When time went back, conditions of
+    the time before can never be judged again: what was active is cleared, and may raise anew at once.
+    """
+    fresh = fresh_area(track.columns, track.nominal_hz, track.features.base_v, model)
+    track = replace(track, fast=fresh.fast, slow=fresh.slow)
+    if track.last_second * 1_000_000_000 <= first_ns or not track.conditions.busy:
+        return track, no_edges()
+    rule, source = np.nonzero(track.conditions.active)
+    zero = np.zeros(rule.size, dtype=np.int64)
+    edges = Edges(
+        tick=zero,
+        rule=rule,
+        kind=np.full(rule.size, CLEAR, dtype=np.uint8),
+        source=source,
+        onset_ns=track.conditions.onset_ns[rule, source],
+        score=zero.astype(np.float64),
+    )
+    conditions = ConditionState.fresh(len(track.rule_names), len(track.columns))
+    return replace(track, conditions=conditions, last_second=-1), edges

@@ -228,6 +228,25 @@ def test_streams_do_not_touch_one_another() -> None:
     assert result.rejections == ()
 
 
+def test_streams_that_are_built_alike_are_read_together_each_with_its_own_factors() -> None:
+    made = [stream(pmu(1, phasor_factor=(0.01 + i / 1000,)), idcode=i) for i in range(1, 41)]
+    mixed = [f for turn in zip(*(frames(layout, 5) for _, layout in made), strict=True) for f in turn]
+    together = decode(Book(), [*(config for config, _ in made), *mixed])
+    (batch,) = together.batches
+    parts = {part.layout.idcode: part for part in batch.parts()}
+    assert len(parts) == 40
+    for config, layout in made:
+        (alone,) = decode(Book(), [config, *(f for f in mixed if f[4:6] == config[4:6])]).batches
+        part = parts[layout.idcode]
+        assert part.phasor.tobytes() == alone.phasor.tobytes()
+        assert (part.t_ns.tobytes(), part.freq_hz.tobytes()) == (
+            alone.t_ns.tobytes(),
+            alone.freq_hz.tobytes(),
+        )
+        assert part.record.tolist() == [i + 40 for i, f in enumerate(mixed) if f[4:6] == config[4:6]]
+    assert len({abs(part.phasor[0, 0]) for part in parts.values()}) > 1
+
+
 def test_a_single_configuration_of_idcode_0_serves_every_idcode_only_when_paired() -> None:
     config, _ = stream(pmu(), idcode=0)
     _, layout = stream(pmu(), idcode=1)

@@ -46,12 +46,13 @@ def test_the_frames_decode_to_what_was_simulated(separate: bool, integer_format:
     records = list(fleet_records(Fleet(settings), "north", 1))
     result = decode(Book(), [r.value or b"" for r in records])
     assert not result.rejections
-    freq = np.concatenate([batch.freq_hz for batch in result.batches], axis=1)
-    volt = np.concatenate([np.abs(batch.phasor[:, 0::2]) for batch in result.batches], axis=1)
+    parts = [part for batch in result.batches for part in batch.parts()]
+    freq = np.concatenate([part.freq_hz for part in parts], axis=1)
+    volt = np.concatenate([np.abs(part.phasor[:, 0::2]) for part in parts], axis=1)
     base_v = settings.nominal_kv * 1e3 / np.sqrt(3)
     np.testing.assert_allclose(freq, second.freq_hz, atol=6e-4 if integer_format else 4e-6)
     np.testing.assert_allclose(volt / base_v, second.voltage_pu, atol=5e-5 if integer_format else 1e-6)
-    assert np.abs(result.batches[0].t_ns - second.t_ns).max() <= 500  # TIME_BASE is a microsecond
+    assert np.abs(parts[0].t_ns - second.t_ns).max() <= 500  # TIME_BASE is a microsecond
 
 
 def test_without_events_the_grid_is_quiet() -> None:

@@ -4,9 +4,11 @@ of the bytes.
     STAT  PHASORS  FREQ  DFREQ  ANALOGS  DIGITALS     one block per PMU (IEEE C37.118.2-2011, 6.3)
 
 PMUs whose blocks have the same shape (FORMAT and counts) are read together, whatever their number: the only
-loop is over the few shapes of a stream. Numbers come out in SI: Hz (absolute), Hz/s, V, A, rad. What the PMU
-marked as absent (NaN, or 0x8000 in integer fields) is NaN. STAT stays the raw word; what it means is
-`streamproc.core.quality`'s business.
+loop is over the few shapes of a stream. Streams that are built alike are read together too: forty streams of
+one PMU cost little more than one stream of forty, each with its own factors.
+
+Numbers come out in SI: Hz (absolute), Hz/s, V, A, rad. What the PMU marked as absent (NaN, or 0x8000 in
+integer fields) is NaN. STAT stays the raw word; what it means is `streamproc.core.quality`'s business.
 
 Analogs of a CFG-2 are given as sent (their meaning is the user's); with a CFG-3 an integer analog is scale *
 value + offset. The angle offset of a CFG-3 tells what the PMU has already corrected and is not applied again.
@@ -14,8 +16,8 @@ value + offset. The angle offset of a CFG-3 tells what the PMU has already corre
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -58,6 +60,14 @@ class Shape:
     analog_offset: F64
     nominal_hz: F64  # (n_member,)
 
+    def of_frames(self, stream: I64) -> Shape:
+        """Return the shape with a row of factors for each frame; `self` has one for each stream."""
+        return replace(self, **{name: getattr(self, name)[stream] for name in FACTORS})
+
+
+FACTORS = ("factor", "angle_rad", "analog_scale", "analog_offset", "nominal_hz")  # a stream's own, of a Shape
+Alike: TypeAlias = tuple[Any, ...]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
@@ -77,6 +87,7 @@ class Layout:
     digital_pmu: I64  # per word
     nominal_hz: F64  # (n_pmu,)
     shapes: tuple[Shape, ...]
+    alike: Alike  # equal for streams that differ in names and factors only
 
     @property
     def n_pmu(self) -> int:
@@ -86,9 +97,10 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class DataBatch:
-    """Data frames of one layout, in the order of their arrival."""
+    """Data frames of streams that are built alike, in the order of their arrival."""
 
-    layout: Layout
+    layouts: tuple[Layout, ...]  # by IDCODE
+    stream: I64  # (n_frame,) index into `layouts`
     order: I64  # (n_frame,) place in the arrival order of the call
     record: I64  # (n_frame,) index of the input buffer
     t_ns: I64  # (n_frame,) UTC
@@ -101,6 +113,22 @@ class DataBatch:
     phasor: C128  # (n_frame, n_phasor), V or A
     analog: F64  # (n_frame, n_analog)
     digital: U16  # (n_frame, n_word)
+
+    @property
+    def layout(self) -> Layout:
+        """Return one of the layouts: what is the same for all of them, or the only one."""
+        return self.layouts[0]
+
+    def parts(self) -> Iterator[DataBatch]:
+        """Yield a batch per stream."""
+        if len(self.layouts) == 1:
+            yield self
+            return
+        arrays = [name for name in self.__slots__ if name not in {"layouts", "stream"}]
+        for number, layout in enumerate(self.layouts):
+            own = np.flatnonzero(self.stream == number)
+            taken = {name: getattr(self, name)[own] for name in arrays}
+            yield DataBatch(layouts=(layout,), stream=np.zeros(own.size, np.int64), **taken)
 
 
 _Kind: TypeAlias = tuple[int, int, int, int]  # FORMAT, phasors, analogs, digital words
@@ -206,12 +234,32 @@ def compile_layout(config: Configuration, frame: bytes) -> Layout:
         digital_pmu=owner[2],
         nominal_hz=np.array([pmu.nominal_hz for pmu in config.pmus]),
         shapes=shapes,
+        alike=_alike(config),
     )
 
 
-def decode_rows(layout: Layout, rows: U8, order: I64, record: I64) -> DataBatch:
-    """Return the frames in (n_frame, frame_size) bytes: checked for SYNC, size and CRC by the caller."""
-    n_frame = rows.shape[0]
+def _alike(config: Configuration) -> Alike:
+    """Return what must be equal for streams to be read together: bytes, times, and which phasors are voltages."""
+    pmus = tuple((*_kind(pmu), pmu.phasor_is_current, pmu.phasor_component) for pmu in config.pmus)
+    return (config.time_base, config.data_rate, pmus)
+
+
+@lru_cache(maxsize=1024)
+def _shapes_of(layouts: tuple[Layout, ...]) -> tuple[Shape, ...]:
+    """Return the shapes of streams that are alike, their factors stacked: (n_stream, n_member, ...)."""
+    return tuple(
+        replace(shapes[0], **{name: np.stack([getattr(shape, name) for shape in shapes]) for name in FACTORS})
+        for shapes in zip(*(layout.shapes for layout in layouts), strict=True)
+    )
+
+
+def decode_rows(layouts: tuple[Layout, ...], stream: I64, rows: U8, order: I64, record: I64) -> DataBatch:
+    """Return the frames in (n_frame, frame_size) bytes: checked for SYNC, size and CRC by the caller.
+
+    The layouts are alike; `stream` (n_frame,) says which of them each frame belongs to.
+    """
+    layout, n_frame = layouts[0], rows.shape[0]
+    shapes = layout.shapes if len(layouts) == 1 else _shapes_of(layouts)
     rows = np.ascontiguousarray(rows)
     head = _view(rows, 6, 8, 1, np.dtype([("soc", ">u4"), ("fracsec", ">u4")]))[:, 0]
     soc, word = head["soc"].astype(np.uint32), head["fracsec"].astype(np.uint32)
@@ -222,7 +270,8 @@ def decode_rows(layout: Layout, rows: U8, order: I64, record: I64) -> DataBatch:
     analog = np.empty((n_frame, layout.analog_pmu.size))
     digital = np.empty((n_frame, layout.digital_pmu.size), dtype=np.uint16)
     batch = DataBatch(
-        layout=layout,
+        layouts=layouts,
+        stream=stream,
         order=order,
         record=record,
         t_ns=_time_ns(soc, fraction, layout.time_base),
@@ -240,8 +289,10 @@ def decode_rows(layout: Layout, rows: U8, order: I64, record: I64) -> DataBatch:
     # A float from the wire may be anything, a signalling NaN too; that is the PMU's affair, not a warning of ours.
     with np.errstate(all="ignore"):
         for first in range(0, n_frame, step):
-            for shape in layout.shapes:
-                _read_blocks(rows[first : first + step], shape, batch, slice(first, first + step))
+            frames = slice(first, first + step)
+            for shape in shapes:
+                own = shape if len(layouts) == 1 else shape.of_frames(stream[frames])
+                _read_blocks(rows[frames], own, batch, frames)
     return batch
 
 

@@ -2,8 +2,8 @@
 
 Records that hold the same number of bytes are looked at together, as the rows of one matrix: SYNC, sizes, CRC
 and numbers of all their frames at once. Only a record with something else in it (bad bytes, frames of several
-sizes) meets the splitter, alone. The loops are over streams, changes of configuration and bad frames, never
-over good ones.
+sizes) meets the splitter, alone. The loops are over kinds of streams, changes of configuration and bad
+frames, never over good ones; a stream costs one look into the book.
 
 Data are decoded with the configuration in force where they stand: a configuration between two frames of a
 call divides them into two batches.
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamproc.core.c37118.book import Book
-from streamproc.core.c37118.data import DataBatch, Layout, decode_rows
+from streamproc.core.c37118.data import Alike, DataBatch, Layout, decode_rows
 from streamproc.core.c37118.frame import (
     CFG1,
     CFG2,
@@ -51,7 +51,7 @@ class Decoded:
     """What a number of records held."""
 
     book: Book
-    batches: tuple[DataBatch, ...]  # one per layout in force
+    batches: tuple[DataBatch, ...]  # streams that are alike share one
     rejections: tuple[tuple[int, Rejection], ...]  # (index of the record, why), in order
     others: tuple[Other, ...]
 
@@ -122,8 +122,23 @@ class _Work:
         if index.size and idcode[0] == idcode.min() == idcode.max():  # cheaper than sorting all of them
             self._stream(int(idcode[0]), index)
             return
-        for code in np.unique(idcode).tolist():
-            self._stream(code, index[idcode == code])
+        codes, which = np.unique(idcode, return_inverse=True)
+        found = [self.book.lookup(code) for code in codes.tolist()]
+        sizes = np.array([-1 if layout is None else layout.frame_size for layout in found], dtype=np.int64)
+        odd = set(np.unique(which[self.frames.size[index] != sizes[which]]).tolist())
+        alike: dict[Alike, list[int]] = {}
+        for number, layout in enumerate(found):
+            if layout is None or number in odd:
+                self._stream(int(codes[number]), index[which == number])
+            else:
+                alike.setdefault(layout.alike, []).append(number)
+        group, place = np.full(codes.size, -1), np.zeros(codes.size, dtype=np.int64)
+        for number, members in enumerate(alike.values()):
+            group[members], place[members] = number, np.arange(len(members))
+        for number, members in enumerate(alike.values()):
+            of_group = np.flatnonzero(group[which] == number)
+            layouts = tuple(layout for m in members if (layout := found[m]) is not None)
+            self._decode(layouts, place[which[of_group]], index[of_group])
 
     def _stream(self, idcode: int, chosen: I64) -> None:
         layout = self.book.lookup(idcode)
@@ -133,18 +148,18 @@ class _Work:
             return
         fits = (self.frames.size == layout.frame_size)[chosen]
         if fits.all():
-            self._decode(layout, chosen)
+            self._decode_one(layout, chosen)
             return
         contested = self.book.contested.get(idcode)
         if contested is not None:
             proof = np.flatnonzero(self.frames.size[chosen] == contested.frame_size)
             if contested.frame_size != layout.frame_size and proof.size:
-                self._decode(layout, chosen[: proof[0]][fits[: proof[0]]])
+                self._decode_one(layout, chosen[: proof[0]][fits[: proof[0]]])
                 self._mismatched(layout, idcode, chosen[: proof[0]][~fits[: proof[0]]])
                 self.book = self.book.adopt(idcode)
                 self._stream(idcode, chosen[proof[0] :])
                 return
-        self._decode(layout, chosen[fits])
+        self._decode_one(layout, chosen[fits])
         self._mismatched(layout, idcode, chosen[~fits])
 
     def _mismatched(self, layout: Layout, idcode: int, chosen: I64) -> None:
@@ -153,17 +168,21 @@ class _Work:
         )
         self._refuse(chosen, Reason.SIZE_MISMATCH, detail)
 
-    def _decode(self, layout: Layout, chosen: I64) -> None:
-        if not chosen.size:
-            return
+    def _decode_one(self, layout: Layout, chosen: I64) -> None:
+        if chosen.size:
+            self._decode((layout,), np.zeros(chosen.size, dtype=np.int64), chosen)
+
+    def _decode(self, layouts: tuple[Layout, ...], stream: I64, chosen: I64) -> None:
+        layout = layouts[0]
         rows = _rows(self.frames, chosen, layout.frame_size)
         late = _fraction(rows) >= layout.time_base
         if late.any():
             detail = f"FRACSEC: the fraction of the second is not below TIME_BASE {layout.time_base}"
             self._refuse(chosen[late], Reason.BAD_FRACSEC, detail)
-            rows, chosen = rows[~late], chosen[~late]
+            rows, chosen, stream = rows[~late], chosen[~late], stream[~late]
         if chosen.size:
-            self.batches.append(decode_rows(layout, rows, chosen, self.frames.record[chosen]))
+            record = self.frames.record[chosen]
+            self.batches.append(decode_rows(layouts, stream, rows, chosen, record))
 
     def _refuse(self, chosen: I64, reason: Reason, detail: str) -> None:
         frames = self.frames
