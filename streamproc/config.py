@@ -92,7 +92,6 @@ class AreaTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     name: str  # key of the frames topic, label of metrics
     position: str = "main"  # operator position that gets its alerts
-    idcodes: tuple[int, ...] = ()  # stream IDCODEs expected; () takes what comes
     nominal_kv: dict[str, float] = {}  # station name -> line-to-line kV; others: relative to their own level
 
 

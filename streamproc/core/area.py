@@ -13,7 +13,7 @@ every array grows, and what was known of the others stays.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeVar
 
@@ -31,6 +31,7 @@ from streamproc.values import C128, F32, F64, I64, U32, Bool
 
 A = TypeVar("A", F64, I64)
 
+HOLD_S, HOLD_FRAMES = 2.0, 5  # a running delay outlives so much unknown time, whichever is more
 OVER_LIMIT = 2.0  # the score of a quality rule that holds; its delay is the rule's on-delay
 
 
@@ -179,6 +180,11 @@ class Scored:
     t_ns: I64  # (n,)
     edges: Edges
     flags: U32  # (n, n_pmu)
+    bad: int = 0  # PMU frames that were there and may not be used,
+    frozen: int = 0  # and whose values stood still
+    unusable: I64 = field(
+        default_factory=lambda: np.zeros(0, np.int64)
+    )  # (n_pmu,) frames missing, bad or frozen
 
 
 def fresh_area(columns: tuple[Column, ...], nominal_hz: float, base_v: F64, model: AreaModel) -> AreaState:
@@ -252,9 +258,19 @@ def score(
     state, scores = _scores(state, closed, model, rate_hz)
     own, last_value = _quality_scores(state, closed)
     conditions, edges = advance(
-        state.conditions, RuleArrays.of(rules), t_ns, np.concatenate([scores, own.astype(np.float32)], axis=1)
+        state.conditions,
+        RuleArrays.of(rules, _hold_ns(rate_hz)),
+        t_ns,
+        np.concatenate([scores, own.astype(np.float32)], axis=1),
     )
-    return replace(state, conditions=conditions, last_value=last_value), Scored(t_ns, edges, closed.quality)
+    held = own[:, :3] == OVER_LIMIT  # missing, bad, frozen; NaN is none of them
+    _, bad, frozen = held.sum(axis=(0, 2)).tolist()
+    scored = Scored(t_ns, edges, closed.quality, bad, frozen, held.any(axis=1).sum(axis=0))
+    return replace(state, conditions=conditions, last_value=last_value), scored
+
+
+def _hold_ns(rate_hz: float) -> int:
+    return int(max(HOLD_S, HOLD_FRAMES / rate_hz) * 1e9)
 
 
 def _with_rules(state: AreaState, rules: tuple[Rule, ...]) -> AreaState:

@@ -8,7 +8,8 @@ active when it has been so for the on-delay, and inactive again when the score i
 for the off-delay. All in event time, per direction (ISA-18.2, delays and deadband).
 
 NaN is "cannot tell": it never starts, breaks, raises or clears anything; the delays go on running and are judged at the
-next known frame. A known score under the limit ends a pending condition.
+next known frame. After more than `hold` without a known frame nobody can say that the condition lasted: a delay that
+was running begins anew with the next known frame. A known score under the limit ends a pending condition.
 
 Everything is arrays over (rule, source). While nothing is at a limit and nothing is active, a whole batch costs one
 comparison; otherwise only the sources that are concerned are looked at tick by tick, so that one PMU that is out for a
@@ -29,6 +30,7 @@ from streamproc.values import F32, F64, I64, U8, Bool
 RAISE, UPDATE, CLEAR = 0, 1, 2
 UPDATE_GROWTH = 1.25  # say again when the peak has grown by a quarter
 UPDATE_INTERVAL_NS = 1_000_000_000  # and at most once a second
+NO_LIMIT_NS = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +40,17 @@ class RuleArrays:
     on_delay_ns: I64  # (n_rule, 1) or (n_rule, n_source), as the two below
     off_delay_ns: I64
     clear_below: F64  # 1 - deadband_ratio
+    hold_ns: int = NO_LIMIT_NS  # a delay outlives this long without a known frame
 
     @classmethod
-    def of(cls, rules: Sequence[Rule]) -> RuleArrays:
+    def of(cls, rules: Sequence[Rule], hold_ns: int = NO_LIMIT_NS) -> RuleArrays:
         """Return the columns of these rules."""
         ms = 1_000_000
         return cls(
             np.array([[r.on_delay_ms * ms] for r in rules], dtype=np.int64).reshape(-1, 1),
             np.array([[r.off_delay_ms * ms] for r in rules], dtype=np.int64).reshape(-1, 1),
             np.array([[1.0 - r.deadband_ratio] for r in rules], dtype=np.float64).reshape(-1, 1),
+            hold_ns,
         )
 
     def part(self, sources: I64) -> RuleArrays:
@@ -54,7 +58,10 @@ class RuleArrays:
         if self.on_delay_ns.shape[1] == 1:
             return self
         return RuleArrays(
-            self.on_delay_ns[:, sources], self.off_delay_ns[:, sources], self.clear_below[:, sources]
+            self.on_delay_ns[:, sources],
+            self.off_delay_ns[:, sources],
+            self.clear_below[:, sources],
+            self.hold_ns,
         )
 
 
@@ -68,13 +75,14 @@ class ConditionState:
     peak: F64  # largest score since the onset
     said_peak: F64  # as of the last raise or update
     said_ns: I64
+    known_ns: I64  # last known frame of a pending or active condition
 
     @classmethod
     def fresh(cls, n_rule: int, n_source: int) -> ConditionState:
         """Return the state in which nothing has happened."""
         shape = (n_rule, n_source)
         ints = np.zeros(shape, dtype=np.int64)
-        return cls(ints, np.zeros(shape, dtype=np.bool_), ints, np.zeros(shape), np.zeros(shape), ints)
+        return cls(ints, np.zeros(shape, dtype=np.bool_), ints, np.zeros(shape), np.zeros(shape), ints, ints)
 
     @property
     def busy(self) -> bool:
@@ -105,7 +113,7 @@ class ConditionState:
         return ConditionState(**whole)
 
 
-FIELDS = ("onset_ns", "active", "below_ns", "peak", "said_peak", "said_ns")
+FIELDS = ("onset_ns", "active", "below_ns", "peak", "said_peak", "said_ns", "known_ns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,15 +170,17 @@ def _one_tick(
     over = score >= 1.0
     below = score < rules.clear_below
     active, onset_ns = state.active, state.onset_ns
+    lost = known & (onset_ns != 0) & (t_ns - state.known_ns > rules.hold_ns)
 
-    starts = over & ~active & (onset_ns == 0)
+    starts = over & ~active & ((onset_ns == 0) | lost)
     breaks = known & ~over & ~active & (onset_ns != 0)
     onset_ns = np.where(starts, t_ns, np.where(breaks, 0, onset_ns))
     grown = np.where(known & (onset_ns != 0), np.fmax(state.peak, score), state.peak)
     peak: F64 = np.where(starts, score, grown)
 
     raises = over & ~active & (onset_ns != 0) & (t_ns - onset_ns >= rules.on_delay_ns)
-    below_ns = np.where(active & below, np.where(state.below_ns == 0, t_ns, state.below_ns), state.below_ns)
+    begins = (state.below_ns == 0) | lost
+    below_ns = np.where(active & below, np.where(begins, t_ns, state.below_ns), state.below_ns)
     below_ns = np.where(known & ~below, 0, below_ns)
     clears = active & below & (t_ns - below_ns >= rules.off_delay_ns)
     updates = active & known & ~clears & (peak >= UPDATE_GROWTH * state.said_peak)
@@ -178,13 +188,15 @@ def _one_tick(
 
     edges = _edges(tick, raises, updates, clears, onset_ns, peak, score)
     says = raises | updates
+    onset_after_ns = np.where(clears, 0, onset_ns)
     after = ConditionState(
-        onset_ns=np.where(clears, 0, onset_ns),
+        onset_ns=onset_after_ns,
         active=(active | raises) & ~clears,
         below_ns=np.where(clears | raises, 0, below_ns),
         peak=np.where(clears | breaks, 0.0, peak),
         said_peak=np.where(says, peak, state.said_peak),
         said_ns=np.where(says, t_ns, state.said_ns),
+        known_ns=np.where(onset_after_ns == 0, 0, np.where(known, t_ns, state.known_ns)),
     )
     return after, edges
 

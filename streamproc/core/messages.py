@@ -250,7 +250,7 @@ class Health(Message, frozen=True, kw_only=True):
     next_offsets: dict[str, int] = {}
     lag_records: int | None = None
     last_event_ts_us: int | None = None
-    model_digest: str = ""
+    models: dict[str, str] = {}
     worst_quality: Literal["GOOD", "SUSPECT", "BAD"] = "GOOD"
 
 

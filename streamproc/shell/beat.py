@@ -138,6 +138,8 @@ class Beat:
                     next_offsets=dict(shard.speak),
                     lag_records=max(sum(lags), 0) if lags else None,
                     last_event_ts_us=None if math.isnan(event_s) else int(event_s * 1e6),
+                    models=dict(shard.models),
+                    worst_quality=shard.worst_since(),
                 )
                 key = f"{worker.name}/{host.stage.name}/{shard.partition}".encode()
                 outputs.append(Output(TOPIC_HEALTH, key, encode(beat), now_us // 1000))

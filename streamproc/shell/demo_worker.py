@@ -17,7 +17,7 @@ from pathlib import Path
 from streamproc.config import SiteConfig
 from streamproc.errors import ShellError
 from streamproc.shell.demo_script import site_toml
-from streamproc.shell.kafka_broker import _die_with_parent
+from streamproc.shell.kafka_broker import die_with_parent
 
 START_S, DRAIN_S = 60.0, 1.5
 _ADDRESS = re.compile(r"metrics at (http://\S+?)/metrics")
@@ -48,7 +48,7 @@ class DemoWorker:
             stderr=PIPE,
             env={**os.environ, "TMPDIR": str(self._scratch)},
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         self._reading = asyncio.create_task(self._read(self._child))
         try:

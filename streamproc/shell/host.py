@@ -110,7 +110,6 @@ class StageHost(Generic[S]):
                 await self._answer(shard, tp.topic, fresh[cut:])
             shard.seen[tp.topic] = next_offset
             self._metrics.count("batches", self.stage.name)
-            self._metrics.count("records", tp.topic, len(fresh))
             return True
 
     async def tick(self) -> None:
@@ -260,7 +259,7 @@ class StageHost(Generic[S]):
                 reason, detail = "output_refused", str(error)
             except Exception as error:  # noqa: BLE001  (whatever it is, it goes into the dead letter)
                 reason, detail = "poison", f"{type(error).__name__}: {error}"
-            counts: Counts = Counter()
+            counts: Counts = Counter({("records", topic): 1})  # the stage counts those that it answers
             await self._bury(record, reason, detail, counts)
             shard.speak[topic] = record.offset + 1
             shard.changed = True
@@ -297,8 +296,7 @@ class StageHost(Generic[S]):
         shard.state = step.state
         shard.speak[topic] = next_offset
         shard.changed = True
-        times_s = [value for (word, _), value in step.gauges.items() if word == "event_time_s"]
-        shard.event_time_s = max(times_s, default=shard.event_time_s)
+        shard.note(step)
         self._metrics.apply(step)
 
     async def _step(self, shard: Shard[S], records: Sequence[Record]) -> Step[S]:

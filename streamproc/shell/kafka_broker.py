@@ -154,7 +154,7 @@ class KafkaBroker:
                 stderr=subprocess.STDOUT,
                 cwd=self.data_dir,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  (one prctl call on a library loaded beforehand)
+                preexec_fn=die_with_parent,  # noqa: PLW1509  (one prctl call on a library loaded beforehand)
             )
         atexit.register(self.kill)
         self._await_answer(self._child, timeout_s)
@@ -340,7 +340,8 @@ def answers(bootstrap: str, timeout_s: float = 2.0) -> bool:
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies (Linux; elsewhere nothing happens)."""
     # In the child, between fork and exec: only a system call on what is already loaded.
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -6,8 +6,8 @@ is kept in `unlisted` (a test of ours demands that it stays empty) and logged on
 
 Names as Prometheus wants them: prefix, base unit, `_total` for counters
 (prometheus.io/docs/practices/naming). Durations are seconds in histograms from 1 ms. Label values are
-bounded: beyond `LABEL_VALUES_MAX` of one series the rest is counted under "other". No PMU, point or alert id
-is ever a label.
+bounded: beyond `LABEL_VALUES_MAX` of one series the rest is counted under "other". A PMU is a label in one
+series only, and only once it had trouble; a point or an alert id never is.
 
 The histogram is our own, because a batch of two thousand delays must cost one `searchsorted`, not two
 thousand locks. NaN is "unknown" and is not observed; a negative delay (clocks of two machines) counts as
@@ -73,7 +73,11 @@ COUNTERS: Mapping[str, Series] = {
     "duplicates": Series("duplicate_frames", ("area",), "Frames of a PMU and time that were already there."),
     "wrong_clock": Series("wrong_clock_frames", ("area",), "Frames further ahead than lead_ms, held apart."),
     "missing": Series("missing_frames", ("area",), "PMU frames absent when their instant was closed."),
-    "frozen": Series("frozen_frames", ("area",), "PMU frames of a source whose values stand still."),
+    "bad": Series("bad_frames", ("area",), "PMU frames that came, but whose values may not be used."),
+    "frozen": Series("frozen_frames", ("area",), "PMU frames whose values stand still."),
+    "pmu_unusable": Series(
+        "pmu_unusable_frames", ("area", "pmu"), "Frames missing, bad or frozen, of the PMUs that had any."
+    ),
     "findings": Series("findings", ("area",), "Findings published."),
     "alerts": Series("alerts", ("kind", "priority"), "Alerts raised."),
     "alert_transitions": Series(
@@ -93,7 +97,6 @@ COUNTERS: Mapping[str, Series] = {
     "gaps": Series("input_gaps", ("topic",), "Input records that were gone before they were read."),
     "warmed": Series("warmed_records", ("stage",), "Records re-read in silence to refill windows."),
     "foreign_states": Series("foreign_states", ("stage",), "State blobs that could not be read back."),
-    "model_errors": Series("model_errors", ("area",), "Model calls that failed."),
 }
 
 GAUGES: Mapping[str, Series] = {
@@ -105,15 +108,8 @@ GAUGES: Mapping[str, Series] = {
     "arrival_lag_max_s": Series(
         "arrival_lag_max_seconds", ("area",), "Worst mean lag of a PMU behind its area."
     ),
-    "missing_ratio": Series(
-        "missing_ratio", ("area",), "Share of expected PMU frames that are missing, recent."
-    ),
-    "bad_quality_ratio": Series(
-        "bad_quality_ratio", ("area",), "Share of PMU frames of bad quality, recent."
-    ),
     "assigned_partitions": Series("assigned_partitions", ("stage",), "Partitions that this worker holds."),
     "state_bytes": Series("state_bytes", ("stage",), "Size of the last state blob."),
-    "uncommitted_records": Series("uncommitted_records", ("stage",), "Records done but not yet committed."),
 }
 
 

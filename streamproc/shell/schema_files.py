@@ -113,7 +113,15 @@ def examples() -> dict[str, Message]:
         "scada": ScadaBatch(area="north", points=(point,)),
         "forecast": _forecast(t_us, digest),
         "setpoint": _setpoint(t_us, digest),
-        "health": Health(worker="node-1:4242", stage="score", partition=0, seq=17, ts_us=t_us, lag_records=0),
+        "health": Health(
+            worker="node-1:4242",
+            stage="score",
+            partition=0,
+            seq=17,
+            ts_us=t_us,
+            lag_records=0,
+            models={"score/north": digest},
+        ),
     }
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from streamproc.errors import StateError
 from streamproc.shell.clock import SYSTEM, Clock
@@ -22,9 +22,13 @@ from streamproc.shell.ledger import Tp
 from streamproc.shell.metrics import Metrics
 from streamproc.shell.publish import Publisher
 from streamproc.shell.state_store import Blob
-from streamproc.values import Record
+from streamproc.values import Record, Step
 
 S = TypeVar("S")
+Quality: TypeAlias = Literal["GOOD", "SUSPECT", "BAD"]
+# Counted by a stage (`streamproc.shell.metrics`): data that could not be used, and data that were out of time.
+BAD_WORDS = frozenset({"rejected", "bad", "frozen", "missing"})
+SUSPECT_WORDS = frozenset({"late", "duplicates", "wrong_clock"})
 
 
 class Store(Protocol):
@@ -76,3 +80,22 @@ class Shard(Generic[S]):
     known: int = 0  # version of the feed that the state has learnt
     changed: bool = False  # since the last blob
     event_time_s: float = float("nan")
+    models: dict[str, str] = field(default_factory=dict)  # slot -> digest in force
+    worst: Quality = "GOOD"  # of the input since the last heartbeat
+
+    def note(self, step: Step[S]) -> None:
+        """Keep what a heartbeat tells of an answered batch."""
+        times_s = [value for (word, _), value in step.gauges.items() if word == "event_time_s"]
+        self.event_time_s = max(times_s, default=self.event_time_s)
+        for slot, _, digest in (label.rpartition("|") for word, label in step.gauges if word == "model"):
+            self.models[slot] = digest
+        seen = {word for (word, _), amount in step.counts.items() if amount}
+        if seen & BAD_WORDS:
+            self.worst = "BAD"
+        elif seen & SUSPECT_WORDS and self.worst == "GOOD":
+            self.worst = "SUSPECT"
+
+    def worst_since(self) -> Quality:
+        """Return the worst quality since this was asked last."""
+        worst, self.worst = self.worst, "GOOD"
+        return worst

@@ -24,7 +24,6 @@ from streamproc.shell.site_lines import Path
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # what can be a key, a label and a part of a file name
 SECRET = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)")
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+):\d{1,5}")
-IDCODE_MAX = 65534  # IEEE C37.118.2-2011, table 2: 0 and 65535 are reserved
 
 # May be zero; every other number whose name says time, size or count must be above zero.
 ZERO_IS_FINE = {
@@ -161,20 +160,11 @@ def _transport(config: SiteConfig) -> Iterator[Breach]:
 
 def _areas(config: SiteConfig) -> Iterator[Breach]:
     yield from _duplicates("area", "name", [a.name for a in config.area])
-    owner: dict[int, str] = {}
     for index, area in enumerate(config.area):
         here: Path = ("area", index)
         for name in ("name", "position"):
             if not NAME.fullmatch(getattr(area, name)):
                 yield Breach((*here, name), getattr(area, name), f"must match {NAME.pattern}")
-        for idcode in area.idcodes:
-            if not 1 <= idcode <= IDCODE_MAX:
-                yield Breach((*here, "idcodes"), idcode, f"an IDCODE is 1 to {IDCODE_MAX}")
-            if idcode in owner:
-                yield Breach(
-                    (*here, "idcodes"), idcode, f"this stream already belongs to area {owner[idcode]!r}"
-                )
-            owner.setdefault(idcode, area.name)
         for station, kv in area.nominal_kv.items():
             if not kv > 0:
                 yield Breach((*here, "nominal_kv", station), kv, "must be greater than 0")

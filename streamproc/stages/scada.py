@@ -72,7 +72,7 @@ from streamproc.values import (
     Step,
 )
 
-BLOB_KIND = "scada/1"
+BLOB_KIND = "scada/2"
 POINTS_MAX = 10_000  # of an area without a catalogue; more is a source that makes up ids
 SECOND_NS = 1_000_000_000
 

@@ -299,6 +299,7 @@ class ScoreStage:
                 made += [(int(piece.record[tick]), output) for tick, output in told]
             track, scored = score(track, piece, t_ns, model, rules, rate_hz)
             probe.lap("score")
+            _count_quality(work.counts, area, labels, scored)
             told = say(scored, track.last_second)
             made += [(int(piece.record[tick]), output) for tick, output in told]
             track = replace(track, last_second=int(t_ns[-1] // 1_000_000_000))
@@ -372,6 +373,13 @@ def _by_track(area: str, batches: Iterable[DataBatch]) -> dict[TrackKey, list[Da
     for batch in batches:
         tracks.setdefault((area, batch.layout.rate_hz), []).append(batch)
     return tracks
+
+
+def _count_quality(counts: Counts, area: str, labels: tuple[str, ...], scored: Scored) -> None:
+    counts["bad", area] += scored.bad
+    counts["frozen", area] += scored.frozen
+    for pmu in np.flatnonzero(scored.unusable).tolist():  # those with trouble only
+        counts["pmu_unusable", f"{area}/{labels[pmu]}"] += int(scored.unusable[pmu])
 
 
 def _count(counts: Counts, area: str, piece: Any) -> None:  # noqa: ANN401

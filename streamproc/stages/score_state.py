@@ -20,7 +20,7 @@ from streamproc.core.condition import CLEAR, ConditionState, Edges, no_edges
 from streamproc.core.detector import AreaModel
 from streamproc.core.features import FeatureState
 
-BLOB_KIND = "score/1"
+BLOB_KIND = "score/2"
 
 
 @dataclass(frozen=True, slots=True)

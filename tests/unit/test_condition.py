@@ -27,9 +27,9 @@ def rule(on_ms: int = 0, off_ms: int = 0, deadband: float = 0.0) -> Rule:
     return Rule("r", 1, "grid", "k", 2, 1.0, "Hz", 0.0, on_ms, off_ms, deadband, "text")
 
 
-def timeline(scores: str, settings_: Rule) -> str:
+def timeline(scores: str, settings_: Rule, hold_ns: int = 1 << 62) -> str:
     values = np.array([np.nan if s == "?" else float(s) for s in scores.split()])
-    arrays = RuleArrays.of([settings_])
+    arrays = RuleArrays.of([settings_], hold_ns)
     state, drawn = ConditionState.fresh(1, 1), ""
     for tick, value in enumerate(values):
         t_ns = np.array([(tick + 1) * FRAME_NS])
@@ -63,6 +63,22 @@ def timeline(scores: str, settings_: Rule) -> str:
 )
 def test_timelines(scores: str, settings_: Rule, drawn: str) -> None:
     assert timeline(scores, settings_) == drawn
+
+
+@pytest.mark.parametrize(
+    ("scores", "settings_", "drawn"),
+    [
+        ("1.2 ? ? 1.2 1.2 1.2", rule(200), "pppp" + "p^"),  # the frames before the gap prove nothing any more
+        ("1.2 ? 1.2", rule(200), "pp^"),  # a short gap is held
+        ("1.2 0.5 ? ? 0.5 0.5 0.5", rule(0, 200), "^#####v"),  # nor does unknown time count as quiet
+        ("1.2 ? ? 0.5", rule(200), "ppp."),
+        ("1.2 ? ? ? 1.2 0.5", rule(), "^####v"),  # active stays active
+    ],
+)
+def test_after_more_than_the_hold_without_a_known_frame_a_delay_begins_anew(
+    scores: str, settings_: Rule, drawn: str
+) -> None:
+    assert timeline(scores, settings_, hold_ns=2 * FRAME_NS) == drawn
 
 
 def test_the_onset_is_the_first_frame_over_the_limit() -> None:

@@ -119,7 +119,6 @@ def test_a_wrong_type_is_refused(text: str, told: str) -> None:
         (POINT + POINT, 's.toml:6: point[1].id = "P": is already the id of [[point]] number 1'),
         ('[[area]]\nname = "a"\n[[area]]\nname = "a"\n', 's.toml:4: area[1].name = "a": is already the name'),
         ('[[area]]\nname = "a b"\n', 's.toml:2: area[0].name = "a b": must match'),
-        ('[[area]]\nname = "a"\nidcodes = [0]\n', "s.toml:3: area[0].idcodes = 0: an IDCODE is 1 to 65534"),
         (
             '[[area]]\nname = "nort"\n' + POINT,
             "s.toml:5: point[0].area = \"north\": no such [[area]]; did you mean 'nort'?",
