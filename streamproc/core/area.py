@@ -133,7 +133,9 @@ def _values(batches: Sequence[DataBatch], limits: QualityLimits) -> tuple[F64, U
     unusable = (flags & quality.BAD_DATA != 0) | (stat >> 14 != 0)
     value[unusable] = np.nan
     error_rad = 2.0 * np.pi * nominal_hz * quality.clock_error_s(stat[:, None], time_quality)[:, 0]
-    value[~(error_rad <= limits.angle_error_max_rad), ANGLE] = np.nan
+    untimely = ~(error_rad <= limits.angle_error_max_rad)
+    value[untimely, ANGLE] = np.nan
+    flags |= np.where(untimely, np.uint32(quality.SUSPECT_TIME), np.uint32(0))
     return value, flags
 
 
@@ -181,7 +183,8 @@ class Scored:
     edges: Edges
     flags: U32  # (n, n_pmu)
     bad: int = 0  # PMU frames that were there and may not be used,
-    frozen: int = 0  # and whose values stood still
+    frozen: int = 0  # whose values stood still,
+    unsynchronised: int = 0  # and whose clock was not locked, or too inexact for an angle
     unusable: I64 = field(
         default_factory=lambda: np.zeros(0, np.int64)
     )  # (n_pmu,) frames missing, bad or frozen
@@ -265,7 +268,10 @@ def score(
     )
     held = own[:, :3] == OVER_LIMIT  # missing, bad, frozen; NaN is none of them
     _, bad, frozen = held.sum(axis=(0, 2)).tolist()
-    scored = Scored(t_ns, edges, closed.quality, bad, frozen, held.any(axis=1).sum(axis=0))
+    there = closed.quality & quality.DISCARDED == 0
+    untimely = int((there & (closed.quality & quality.SUSPECT_TIME != 0)).sum())
+    unusable = held.any(axis=1).sum(axis=0)
+    scored = Scored(t_ns, edges, closed.quality, bad, frozen, untimely, unusable)
     return replace(state, conditions=conditions, last_value=last_value), scored
 
 

@@ -69,12 +69,20 @@ COUNTERS: Mapping[str, Series] = {
     "instants": Series("instants", ("area",), "Instants of the reporting grid that were closed and scored."),
     "records": Series("records", ("topic",), "Kafka records taken in."),
     "rejected": Series("rejected", ("reason",), "Frames, points and records that could not be evaluated."),
+    "config_rejected": Series(
+        "config_rejected", ("reason",), "Records of grid.pmu.config.v1 not learnt, once per partition held."
+    ),
     "late": Series("late_frames", ("area",), "Frames of an instant that was already closed."),
     "duplicates": Series("duplicate_frames", ("area",), "Frames of a PMU and time that were already there."),
     "wrong_clock": Series("wrong_clock_frames", ("area",), "Frames further ahead than lead_ms, held apart."),
     "missing": Series("missing_frames", ("area",), "PMU frames absent when their instant was closed."),
     "bad": Series("bad_frames", ("area",), "PMU frames that came, but whose values may not be used."),
     "frozen": Series("frozen_frames", ("area",), "PMU frames whose values stand still."),
+    "unsynchronised": Series(
+        "unsynchronised_frames",
+        ("area",),
+        "PMU frames of a clock that is not locked, or too inexact for angles.",
+    ),
     "pmu_unusable": Series(
         "pmu_unusable_frames", ("area", "pmu"), "Frames missing, bad or frozen, of the PMUs that had any."
     ),

@@ -28,7 +28,7 @@ S = TypeVar("S")
 Quality: TypeAlias = Literal["GOOD", "SUSPECT", "BAD"]
 # Counted by a stage (`streamproc.shell.metrics`): data that could not be used, and data that were out of time.
 BAD_WORDS = frozenset({"rejected", "bad", "frozen", "missing"})
-SUSPECT_WORDS = frozenset({"late", "duplicates", "wrong_clock"})
+SUSPECT_WORDS = frozenset({"late", "duplicates", "wrong_clock", "unsynchronised"})
 
 
 class Store(Protocol):

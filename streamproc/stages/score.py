@@ -113,19 +113,21 @@ class ScoreStage:
         return ScoreState()
 
     def learn(self, state: ScoreState, records: Sequence[Record]) -> ScoreState:
-        """Return the state that knows these configurations; bad ones are left out (their dead letter is the sender's)."""
+        """Return the state that knows these configurations; bad ones are left out, and counted at the next step."""
         decoded = decode(state.shared, [r.value for r in records if r.value])
         known = decoded.book.layouts
         books = {
             area: replace(book, layouts=dict(sorted({**known, **book.layouts}.items())))
             for area, book in state.books.items()
         }
-        return replace(state, shared=decoded.book, books=books)
+        refused = (*state.refused, *(str(rejection.reason) for _, rejection in decoded.rejections))
+        return replace(state, shared=decoded.book, books=books, refused=refused)
 
     def step(self, state: ScoreState, records: Sequence[Record], probe: Probe = SILENT) -> Step[ScoreState]:
         """Return the findings of these records."""
-        state = replace(state, warming={}) if state.warming else state
         work = _Work(Counter({("records", TOPIC_FRAMES): len(records)}))
+        work.counts.update(("config_rejected", reason) for reason in state.refused)
+        state = replace(state, warming={}, refused=()) if state.warming or state.refused else state
         for area, (places, chosen) in self._by_area(records, work).items():
             start = 0
             while start < len(chosen):
@@ -378,6 +380,7 @@ def _by_track(area: str, batches: Iterable[DataBatch]) -> dict[TrackKey, list[Da
 def _count_quality(counts: Counts, area: str, labels: tuple[str, ...], scored: Scored) -> None:
     counts["bad", area] += scored.bad
     counts["frozen", area] += scored.frozen
+    counts["unsynchronised", area] += scored.unsynchronised
     for pmu in np.flatnonzero(scored.unusable).tolist():  # those with trouble only
         counts["pmu_unusable", f"{area}/{labels[pmu]}"] += int(scored.unusable[pmu])
 

@@ -43,6 +43,9 @@ class ScoreState:
     tracks: Mapping[TrackKey, AreaState] = field(default_factory=dict)
     marks: Mapping[TrackKey, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     warming: Mapping[TrackKey, Warming] = field(default_factory=dict)
+    refused: tuple[
+        str, ...
+    ] = ()  # why configurations of the broadcast topic were not learnt; told at the next step
 
 
 def pack_state(state: ScoreState) -> bytes:

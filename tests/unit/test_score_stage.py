@@ -261,3 +261,29 @@ def test_streams_of_two_rates_in_one_area_do_not_disturb_each_other() -> None:
     told = stage.step(stage.fresh(), [*RECORDS, *extra]).outputs
     mine = [o for o in told if b'"watermark"' not in o.value and b"SLOW" not in o.value]
     assert mine == [o for o in WHOLE if b'"watermark"' not in o.value]
+
+
+def test_bad_frozen_and_unsynchronised_frames_are_counted_and_laid_at_their_pmu() -> None:
+    frame, config = stream(1)
+    n = 20
+    t_ns = 1_700_000_000_000_000_000 + np.arange(n) * 100_000_000
+    freq_hz = 50.0 + 0.01 * np.arange(n)[:, None]
+    freq_hz[15:] = freq_hz[14]  # five frames stand still
+    stat = np.zeros((n, 1), dtype=np.uint16)
+    stat[3:7], stat[9:11] = 0x8000, 0x2000  # data invalid; clock lost
+    sent = encode_data(compile_layout(config, frame), t_ns, freq_hz, stat=stat)
+    records = [Record(TOPIC_FRAMES, 0, i, 0, b"north", b) for i, b in enumerate([frame, *sent])]
+    counts = ScoreStage(SiteConfig(), Models()).step(ScoreState(), records).counts
+    seen = {word: counts[word, "north"] for word in ("bad", "frozen", "unsynchronised")}
+    assert seen == {"bad": 4, "frozen": 5, "unsynchronised": 2}
+    assert counts["pmu_unusable", "north/PMU1"] == 9
+
+
+def test_a_bad_configuration_of_the_broadcast_topic_is_counted() -> None:
+    stage = ScoreStage(SiteConfig(), Models())
+    bad = bytearray(stream(9)[0])
+    bad[-1] ^= 1
+    state = stage.learn(stage.fresh(), [Record(TOPIC_CONFIG, 0, 0, 0, b"9", bytes(bad))])
+    step = stage.step(state, RECORDS[:N_PMU])
+    assert step.counts["config_rejected", "bad_crc"] == 1
+    assert stage.step(step.state, RECORDS[N_PMU:9]).counts["config_rejected", "bad_crc"] == 0
