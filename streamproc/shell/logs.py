@@ -4,7 +4,9 @@
      "topic":"grid.pmu.frames.v1","partition":2,"offset":4711}
 
 The message is the name of the event; what belongs to it comes as `extra={...}` and stands beside it. Nothing
-is logged per record. The libraries below us speak from WARNING on. For people: `form="console"`.
+is logged per record. The libraries below us speak from WARNING on. For people: `form="console"`. `streamproc run`
+adds two plain lines for the person at the terminal, each beginning with `streamproc:`, one when it works and one
+when it fails.
 """
 
 from __future__ import annotations
