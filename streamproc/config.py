@@ -74,6 +74,7 @@ class QualityTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     missing_ms: int = 1000  # a PMU without frames for this long
     bad_ms: int = 200  # a PMU with bad STAT or implausible values for this long
     off_delay_ms: int = 2000  # good for this long before the alert clears
+    silent_ms: int = 30000  # an [[area]] that spoke and now sends nothing for this long, by the worker's clock
     freq_min_hz: float = 45.0  # a frequency below is implausible, not an event
     freq_max_hz: float = 65.0  # a frequency above is implausible, not an event
     angle_error_max_rad: float = 0.02  # time quality worse than this withholds angles

@@ -1,5 +1,7 @@
 """The worker's pulse, each second: how far it is, whether it moves, whether Faust still lives.
 
+It also says when an area has fallen silent (`silence`): the stages, whose time is the data's, cannot.
+
 One health record per stage and partition goes to `grid.health.v1` (key: worker/stage/partition), so that a
 watcher elsewhere can say when silence falls. A health record that cannot be sent is no failure by itself:
 what matters is whether outputs can be, and that is the hosts' judgement.
@@ -9,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from faust.types import TP
 from streamproc.core.messages import Health, encode
 from streamproc.errors import ShellError
 from streamproc.shell.ledger import Tp
+from streamproc.shell.silence import SilenceWatch
 from streamproc.shell.watch import StallWatch, Standing
 from streamproc.values import TOPIC_HEALTH, Output
 
@@ -36,6 +38,7 @@ class Beat:
         self._worker = worker
         self._timeout_s = worker.config.worker.stall_timeout_ms / 1000
         self._watch = StallWatch(self._timeout_s)
+        self._silence = SilenceWatch(worker.config)
         self._count = 0
         self._apart_since_s = worker.clock.monotonic_s()
         self._sending: asyncio.Task[None] | None = None
@@ -123,12 +126,18 @@ class Beat:
     async def _send(self, standings: Mapping[Tp, Standing]) -> None:
         worker = self._worker
         now_us = worker.clock.wall_ns() // 1000
-        outputs = []
+        times_s = {
+            (host.stage.name, area): time_s
+            for host in worker.hosts
+            for shard in host.shards.values()
+            for area, time_s in shard.event_times_s.items()
+        }
+        outputs = self._silence.look(worker.clock.monotonic_s(), times_s)
         for host in worker.hosts:
             for shard in host.shards.values():
                 ends = [standings.get(worker.wire(Tp(topic, shard.partition))) for topic in shard.seen]
                 lags = [s.end - s.seen for s in ends if s is not None and s.end is not None]
-                event_s = shard.event_time_s
+                newest_s = max(shard.event_times_s.values(), default=None)
                 beat = Health(
                     worker=worker.name,
                     stage=host.stage.name,
@@ -137,7 +146,7 @@ class Beat:
                     ts_us=now_us,
                     next_offsets=dict(shard.speak),
                     lag_records=max(sum(lags), 0) if lags else None,
-                    last_event_ts_us=None if math.isnan(event_s) else int(event_s * 1e6),
+                    last_event_ts_us=None if newest_s is None else int(newest_s * 1e6),
                     models=dict(shard.models),
                     worst_quality=shard.worst_since(),
                 )
@@ -145,5 +154,6 @@ class Beat:
                 outputs.append(Output(TOPIC_HEALTH, key, encode(beat), now_us // 1000))
         try:
             await worker.publisher.publish(outputs)
+            self._silence.told()
         except ShellError as error:
             log.warning("health record not sent", extra={"error": str(error)})

@@ -166,6 +166,11 @@ class StageHost(Generic[S]):
         if not isinstance(blob, Blob):
             blob = Blob(0, {}, {}, b"")
         shard = Shard(partition, generation, state, blob.sequence)
+        standing = self.stage.step(
+            state, ()
+        )  # no records: what the state measures by itself, for metrics and beat
+        shard.note(standing)
+        self._metrics.apply(standing)
         read: dict[str, int] = {}
         for topic, at in topics.items():
             speak = blob.next_offsets.get(topic, at or 0)

@@ -79,14 +79,15 @@ class Shard(Generic[S]):
     speak: dict[str, int] = field(default_factory=dict)  # topic -> next offset to answer
     known: int = 0  # version of the feed that the state has learnt
     changed: bool = False  # since the last blob
-    event_time_s: float = float("nan")
+    event_times_s: dict[str, float] = field(default_factory=dict)  # area -> newest, seconds UTC
     models: dict[str, str] = field(default_factory=dict)  # slot -> digest in force
     worst: Quality = "GOOD"  # of the input since the last heartbeat
 
     def note(self, step: Step[S]) -> None:
         """Keep what a heartbeat tells of an answered batch."""
-        times_s = [value for (word, _), value in step.gauges.items() if word == "event_time_s"]
-        self.event_time_s = max(times_s, default=self.event_time_s)
+        self.event_times_s.update(
+            {a: value for (word, a), value in step.gauges.items() if word == "event_time_s"}
+        )
         for slot, _, digest in (label.rpartition("|") for word, label in step.gauges if word == "model"):
             self.models[slot] = digest
         seen = {word for (word, _), amount in step.counts.items() if amount}

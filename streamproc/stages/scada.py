@@ -137,7 +137,7 @@ class ScadaStage:
             if track is not None:
                 state = replace(state, areas={**state.areas, area: track})
                 touched[area] = None
-        gauges = _gauges(state, touched)
+        gauges = _gauges(state, touched if records else dict.fromkeys(state.areas))
         if self._digest:
             gauges["model", f"forecast|{self._digest[:16]}"] = 1.0
         return Step(state, tuple(outputs), counts, gauges=gauges)

@@ -133,6 +133,9 @@ class ScoreStage:
             while start < len(chosen):
                 state, taken = self._area_step(state, area, places[start:], chosen[start:], work, probe)
                 start += taken
+        if not records:  # asked where the areas stand
+            for key, track in state.tracks.items():
+                work.gauges |= self._gauges(state, key) if track.align.clock >= 0 else {}
         # What a record causes stands where the record stood: the order does not depend on the batch.
         work.outputs.sort(key=itemgetter(0))
         delays = {"align_wait": np.concatenate(work.waits_s)} if work.waits_s else {}
