@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def broker(
-    port: Annotated[int, typer.Option(help="TCP port on loopback; 0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option(help="TCP port on loopback; 0 takes a free one.")] = 9092,
     data: Annotated[
         Path | None, typer.Option(help="Data directory to keep; without it the data go when the broker ends.")
     ] = None,

@@ -51,6 +51,9 @@ def replay(
     factor = parse_speed(speed)
     if restamp not in {None, "now"}:
         raise typer.BadParameter(f"{restamp!r}: only 'now'", param_hint="--restamp")
+    names = [table.name for table in site.area]
+    if names and area not in names and not (area is None and len(names) == 1):
+        raise typer.BadParameter(f"the site has the areas {', '.join(names)}: say which", param_hint="--area")
     told: set[str] = set()
 
     def note(line: str) -> None:

@@ -43,7 +43,7 @@ from streamproc.shell.shard import Surroundings
 from streamproc.shell.state_store import StateStore
 from streamproc.shell.topics import wire_name
 from streamproc.shell.watch import LoopGuard, Outlook
-from streamproc.values import TOPIC_HEALTH, TOPIC_STATE, Record, Stage
+from streamproc.values import DLQ_SUFFIX, TOPIC_HEALTH, TOPIC_STATE, Record, Stage
 
 log = logging.getLogger(__name__)
 
@@ -220,6 +220,7 @@ class Worker:
         topics = {TOPIC_STATE, TOPIC_HEALTH}
         for host in self.hosts:
             topics |= {*host.stage.inputs, *host.stage.broadcast}
+            topics |= {topic + DLQ_SUFFIX for topic in host.stage.inputs}
         missing = await self.outlook.missing(wire_name(self.config, topic) for topic in topics)
         if missing:
             raise ShellError(f"missing topics: {', '.join(missing)}; `streamproc topics apply` makes them")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POSITION_TIMEOUT_S = 1.0
+UNHEARD_S = 5.0  # without a heartbeat that the broker acknowledged, a worker is not ready
 
 
 class Beat:
@@ -39,6 +40,7 @@ class Beat:
         self._timeout_s = worker.config.worker.stall_timeout_ms / 1000
         self._watch = StallWatch(self._timeout_s)
         self._silence = SilenceWatch(worker.config)
+        self._sent_s = worker.clock.monotonic_s()
         self._count = 0
         self._apart_since_s = worker.clock.monotonic_s()
         self._sending: asyncio.Task[None] | None = None
@@ -78,6 +80,9 @@ class Beat:
             reasons.append("draining")
         if self._worker.joined_s is None:
             reasons.append("waiting for partitions")
+        unheard_s = self._worker.clock.monotonic_s() - self._sent_s
+        if unheard_s > UNHEARD_S:
+            reasons.append(f"the broker has acknowledged no heartbeat for {unheard_s:.0f} s")
         return reasons
 
     def _check_joined(self, now_s: float) -> None:
@@ -154,6 +159,7 @@ class Beat:
                 outputs.append(Output(TOPIC_HEALTH, key, encode(beat), now_us // 1000))
         try:
             await worker.publisher.publish(outputs)
+            self._sent_s = worker.clock.monotonic_s()
             self._silence.told()
         except ShellError as error:
             log.warning("health record not sent", extra={"error": str(error)})

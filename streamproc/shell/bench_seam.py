@@ -36,7 +36,7 @@ from streamproc.shell.clock import SYSTEM
 from streamproc.shell.heap import calm_collector, default_collector
 from streamproc.shell.kafka_broker import KafkaBroker
 from streamproc.shell.site_file import client_settings
-from streamproc.values import SILENT, TOPIC_HEALTH, TOPIC_STATE, Probe, Record, Step
+from streamproc.values import DLQ_SUFFIX, SILENT, TOPIC_HEALTH, TOPIC_STATE, Probe, Record, Step
 
 TOPIC = "bench.in"
 PARTITIONS = 4
@@ -145,7 +145,7 @@ def main(*, json: bool = False, bootstrap: str | None = None, records: int = 400
 async def _compare(bootstrap: str, records: int) -> dict[str, list[float]]:
     prefix = f"bench-{uuid.uuid4().hex[:8]}."
     broker = BrokerTable(bootstrap=bootstrap, topic_prefix=prefix, partitions=PARTITIONS)
-    names = [prefix + name for name in (TOPIC, TOPIC_STATE, TOPIC_HEALTH)]
+    names = [prefix + name for name in (TOPIC, TOPIC + DLQ_SUFFIX, TOPIC_STATE, TOPIC_HEALTH)]
     admin = AIOKafkaAdminClient(**client_settings(broker))
     await admin.start()
     try:

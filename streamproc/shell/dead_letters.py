@@ -50,6 +50,9 @@ async def _partitions(config: SiteConfig, topic: str | None) -> list[TopicPartit
     try:
         await admin.start()
         names = [n for n in await admin.list_topics() if n.startswith(prefix) and n.endswith(DLQ_SUFFIX)]
+        if not names:
+            told = f"there are no dead-letter topics at {config.broker.bootstrap}"
+            raise ShellError(f"{told}: `streamproc topics apply` makes them")
         if topic is not None:
             names = [n for n in names if n == prefix + topic.removesuffix(DLQ_SUFFIX) + DLQ_SUFFIX]
         described = await admin.describe_topics(names) if names else []

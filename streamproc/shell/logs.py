@@ -21,6 +21,8 @@ import orjson
 # What every LogRecord has by itself; the rest came with `extra`.
 _OWN = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime", "taskName"}
 _QUIET = ("aiokafka", "faust", "mode", "kafka", "asyncio", "aiohttp", "rdkafka")
+REPEAT_S = 10.0  # seconds
+_KEY_SIZE_MAX, _KEYS_MAX = 40, 1000  # characters of a message that make it the same; messages remembered
 _WORD_SIZE_MAX = 2000  # characters of one value: a log line is for reading
 
 
@@ -36,9 +38,38 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage()[:_WORD_SIZE_MAX],
         }
         line.update((k, v) for k, v in vars(record).items() if k not in _OWN and not k.startswith("_"))
-        if record.exc_info is not None:
+        if isinstance(record.exc_info, tuple):  # a library may leave True there
             line["error"] = self.formatException(record.exc_info)[-_WORD_SIZE_MAX:]
         return orjson.dumps(line, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+class Calm(logging.Filter):
+    """Lets a library say the same thing once in `REPEAT_S`, with the number of times that it was held back.
+
+    A client that cannot reach its broker says so hundreds of times a second. Our own lines always pass.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: dict[
+            tuple[str, str], tuple[float, int]
+        ] = {}  # (logger, template) -> when said, held since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is to be said."""
+        if record.name.partition(".")[0] not in _QUIET:
+            return True
+        key = (record.name, str(record.msg)[:_KEY_SIZE_MAX])
+        said_s, held = self._held.get(key, (float("-inf"), 0))
+        if record.created - said_s < REPEAT_S:
+            self._held[key] = (said_s, held + 1)
+            return False
+        if len(self._held) >= _KEYS_MAX:
+            self._held.clear()
+        self._held[key] = (record.created, 0)
+        if held:
+            record.held_back = held
+        return True
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -48,7 +79,9 @@ class ConsoleFormatter(logging.Formatter):
         """Return the line, with the traceback below it if there is one."""
         extra = [f"{k}={v}" for k, v in vars(record).items() if k not in _OWN and not k.startswith("_")]
         line = " ".join([_iso(record.created), f"{record.levelname:<7}", record.getMessage(), *extra])
-        return line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
+        if not isinstance(record.exc_info, tuple):
+            return line
+        return f"{line}\n{self.formatException(record.exc_info)}"
 
 
 def set_up_logs(
@@ -57,6 +90,7 @@ def set_up_logs(
     """Send all logs of this process to one stream; call once, from a command."""
     out = logging.StreamHandler(sys.stderr if stream is None else stream)
     out.setFormatter(JsonFormatter() if form == "json" else ConsoleFormatter())
+    out.addFilter(Calm())
     root = logging.getLogger()
     root.handlers[:] = [out]
     root.setLevel(level)

@@ -180,7 +180,7 @@ class KafkaPublisher:
                 try:
                     await producer.start()
                 except BaseException:
-                    await producer.client.close()
+                    await _close(producer)
                     raise
                 self._producer = producer
             return self._producer

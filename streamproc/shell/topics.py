@@ -8,13 +8,13 @@ topic (outside `demo`). Three kinds of difference:
     conflict   not touched: another partition count would part a key from the state it has,
                another replication factor needs a reassignment by the operator of the cluster
 
-All topics carry CreateTime: the record's own time is the event time. A record from the future is refused by
-our stages with a reason and a dead letter, not by the broker without one; so `message.timestamp.after.max.ms`
+Inputs and alerts carry CreateTime: the record's own time is the event time. A record from the future is refused
+by our stages with a reason and a dead letter, not by the broker without one; so `message.timestamp.after.max.ms`
 is open.
 
-Records of `delete` topics go by their CreateTime: an old recording sent with its own times is gone at the
-broker's next check of retention. `streamproc replay --restamp now` avoids that; the local broker of
-`streamproc broker` never checks.
+Records of `delete` topics go by their time stamp: an old recording sent with its own times is gone at the
+broker's next check of retention (`streamproc replay --restamp now` avoids that). What it caused must not go with
+it: findings, forecasts and dead letters carry LogAppendTime, and stay their full time from when they came.
 """
 
 from __future__ import annotations
@@ -68,6 +68,9 @@ INPUTS = (
     values.TOPIC_FORECASTS,
 )
 DEAD_LETTER_RETENTION_MS = 30 * DAY_MS
+KEPT = {
+    "message_timestamp_type": "LogAppendTime"
+}  # retention counts from when a record came, whatever its own time
 # How long every transition of one alert stays before compaction leaves only its last.
 COMPACTION_LAG_MS = 7 * DAY_MS
 
@@ -146,6 +149,8 @@ def wanted_topics(config: SiteConfig) -> tuple[Wanted, ...]:
         more: dict[str, str] = {}
         if policy == "compact,delete":
             more["min_compaction_lag_ms"] = str(COMPACTION_LAG_MS)
+        if name in {values.TOPIC_FINDINGS, values.TOPIC_FORECASTS}:
+            more |= KEPT
         if name == values.TOPIC_STATE:
             # Superseded every second: small segments and an eager cleaner keep what a successor must scan
             # short.
@@ -153,7 +158,9 @@ def wanted_topics(config: SiteConfig) -> tuple[Wanted, ...]:
             more |= {"min_cleanable_dirty_ratio": "0.1"}
         count = config.broker.partitions if split == "input" else 1
         found.append(topic(name, policy, retention_ms, count, **more))
-    found += [topic(name + values.DLQ_SUFFIX, "delete", DEAD_LETTER_RETENTION_MS, 1) for name in INPUTS]
+    found += [
+        topic(name + values.DLQ_SUFFIX, "delete", DEAD_LETTER_RETENTION_MS, 1, **KEPT) for name in INPUTS
+    ]
     return tuple(found)
 
 

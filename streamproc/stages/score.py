@@ -65,6 +65,7 @@ from streamproc.values import (
 MARGIN_S = (
     5  # re-read a little more than the windows hold: open instants, and the second that is being summed
 )
+RECORD_SIZE_MAX = 1 << 20  # bytes; one of garbage takes a quarter of a second, and others wait behind it
 FORGET_S = 600  # an area silent for longer than this holds no offset back
 
 
@@ -215,7 +216,10 @@ class ScoreStage:
         areas: dict[str, tuple[list[int], list[Record]]] = {}
         for place, record in enumerate(records):
             area = (record.key or b"").decode("utf-8", "replace")
-            if area and (not self._areas or area in self._areas):
+            if record.value is not None and len(record.value) > RECORD_SIZE_MAX:
+                told = f"{len(record.value)} bytes, at most {RECORD_SIZE_MAX}: send fewer frames in a record"
+                work.refuse(place, record, Reason.TOO_LARGE, told)
+            elif area and (not self._areas or area in self._areas):
                 places, chosen = areas.setdefault(area, ([], []))
                 places.append(place)
                 chosen.append(record)

@@ -12,6 +12,8 @@ from aiokafka import AIOKafkaConsumer
 from streamproc.cli.root import app
 from streamproc.config import SiteConfig
 from streamproc.pipeline import run
+from streamproc.cli.ack import send as send_ack
+from streamproc.config import BrokerTable, SiteConfig
 from streamproc.shell.memory_broker import MemoryBroker
 from streamproc.shell.offline import make_path
 from streamproc.shell.recording import read_recording
@@ -125,10 +127,10 @@ def test_replay_and_ack_reach_a_broker(capfd: pytest.CaptureFixture[str]) -> Non
             (r.key, r.value) for r in read_recording(recording, area="north") if r.topic == TOPIC_FRAMES
         ]
         assert sent == expected
-        assert (
-            typed("ack", "a" * 32, "--bootstrap", broker.bootstrap, "--user", "op1", "--comment", "seen") == 0
-        )
+        site = SiteConfig(broker=BrokerTable(bootstrap=broker.bootstrap))
+        asyncio.run(send_ack(site, "a" * 32, "op1", "seen"))
         ((key, value),) = asyncio.run(values(broker.bootstrap, TOPIC_OPERATOR, 1))
+        assert typed("ack", "a" * 32, "--bootstrap", broker.bootstrap) == 1  # nobody raised it
     message = orjson.loads(value or b"")
     assert key == b"a" * 32
     assert (message["action"], message["user"], message["comment"]) == ("acknowledge", "op1", "seen")

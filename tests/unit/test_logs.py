@@ -65,3 +65,31 @@ def test_a_person_can_read_the_console_form() -> None:
     set_up_logs(stream=out, form="console")
     logging.getLogger("streamproc").info("worker started", extra={"partitions": 4})
     assert out.getvalue().rstrip().endswith("INFO    worker started partitions=4")
+
+
+def test_a_library_that_repeats_itself_is_heard_once_and_counted_and_we_always() -> None:
+    out = io.StringIO()
+    set_up_logs(stream=out)
+    theirs, ours = logging.getLogger("aiokafka.client"), logging.getLogger("streamproc.app")
+    for attempt in range(500):
+        theirs.error("Unable connect to node with id %s", attempt)
+        ours.error("worker fails")
+    told = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert sum(line["logger"] == "aiokafka.client" for line in told) == 1
+    assert sum(line["logger"] == "streamproc.app" for line in told) == 500
+    later = logging.LogRecord(
+        "aiokafka.client", logging.ERROR, "", 0, "Unable connect to node with id %s", (1,), None
+    )
+    later.created += 11.0
+    logging.getLogger().handlers[0].handle(later)
+    assert json.loads(out.getvalue().splitlines()[-1])["held_back"] == 499
+
+
+def test_a_library_that_says_true_for_its_exception_is_written_all_the_same() -> None:
+    for form in ("json", "console"):
+        out = io.StringIO()
+        set_up_logs(stream=out, form=form)  # type: ignore[arg-type]
+        record = logging.LogRecord("asyncio", logging.ERROR, "", 0, "Unclosed AIOKafkaProducer", (), None)
+        record.exc_info = True  # type: ignore[assignment]
+        logging.getLogger().handlers[0].handle(record)
+        assert "Unclosed AIOKafkaProducer" in out.getvalue()

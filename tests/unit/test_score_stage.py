@@ -220,6 +220,14 @@ def test_bad_records_are_kept_with_their_reason_and_good_ones_beside_them_are_pr
     assert sum(n for (name, _), n in step.counts.items() if name == "dead_letters") == 8
 
 
+def test_a_record_of_more_than_a_mebibyte_is_refused_unread() -> None:
+    step = ScoreStage(SiteConfig(), Models()).step(
+        ScoreState(), [RECORDS[0]._replace(value=b"\xaa\x01\xff\xff" * 300_000)]
+    )
+    assert reasons(step.outputs) == [b"too_large"]
+    assert step.counts["dead_letters", "too_large"] == 1
+
+
 def test_a_record_with_good_and_bad_frames_gives_both() -> None:
     stage = ScoreStage(SiteConfig(), Models())
     both = (RECORDS[0].value or b"") + (RECORDS[5].value or b"") + b"garbage behind it"
