@@ -29,7 +29,7 @@ demo: .venv/.installed-demo  ## the whole path on this machine: BROKER=memory|ka
 	@exec streamproc demo --broker $(BROKER) $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
 
 test: .venv/.installed-test  ## lint, types, layers and all tests on a real Apache Kafka
-	@.ci/tools java mvn tshark promtool
+	@.ci/tools java mvn tshark promtool prometheus alertmanager
 	@$(MAKE) --no-print-directory lint
 	@mkdir -p .cache
 	pytest --basetemp=.cache/pytest $(TESTS)

@@ -113,16 +113,15 @@ def examples() -> dict[str, Message]:
         "scada": ScadaBatch(area="north", points=(point,)),
         "forecast": _forecast(t_us, digest),
         "setpoint": _setpoint(t_us, digest),
-        "health": Health(
-            worker="node-1:4242",
-            stage="score",
-            partition=0,
-            seq=17,
-            ts_us=t_us,
-            lag_records=0,
-            models={"score/north": digest},
-        ),
+        "health": _health(t_us, digest),
     }
+
+
+def _health(t_us: int, digest: str) -> Health:
+    models = {"score/north": digest}
+    return Health(
+        worker="node-1:4242", stage="score", partition=0, seq=17, ts_us=t_us, lag_records=0, models=models
+    )
 
 
 def _finding(t_us: int, digest: str) -> Finding:

@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -249,7 +250,7 @@ class Feed:
         self.flush()
 
 
-class Background:
+class Background(ABC):
     """Does something again and again in a thread, until the block ends."""
 
     def __init__(self, pause_s: float = 0.1) -> None:
@@ -257,9 +258,9 @@ class Background:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
+    @abstractmethod
     def once(self) -> None:
         """Do it."""
-        raise NotImplementedError
 
     def _run(self) -> None:
         while not self._stop.is_set():

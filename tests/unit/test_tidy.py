@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = sorted((ROOT / "streamproc").rglob("*.py"))
+SOURCES = sorted(p for room in ("streamproc", "tools") for p in (ROOT / room).rglob("*.py"))
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 50
 
