@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -301,11 +302,13 @@ class Demo:
         """Say what was seen; raise ShellError if the demo ended by itself without having shown everything."""
         board = self.board
         p50_ms, p99_ms = board.latency_ms("end_to_end")
+        known = not math.isnan(p99_ms)
+        latency = f"end to end p50 {p50_ms:.1f} ms p99 {p99_ms:.1f} ms" if known else "no latency yet"
         frames, dead = board.total("streamproc_frames_total"), board.total("streamproc_dead_letters_total")
         self._say(
             f"summary: {frames} frames, {board.counts['alerts']} alerts ({len(board.open_alerts)} open), "
             f"{board.counts['forecasts']} forecasts, {board.counts['recommendations']} recommendations, "
-            f"end to end p50 {p50_ms:.1f} ms p99 {p99_ms:.1f} ms, {dead} dead letters"
+            f"{latency}, {dead} dead letters"
         )
         truths = self.fleet.truths() if self.fleet is not None else []
         found = script.compare(truths, board.alerts, SYSTEM.wall_ns())

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import tomli_w
 
-from streamproc.config import AreaTable, BrokerTable, SiteConfig, SiteTable, WorkerTable
+from streamproc.config import AreaTable, BrokerTable, QualityTable, SiteConfig, SiteTable, WorkerTable
 from streamproc.shell.recording import read_recording
 from streamproc.simulate.events import GridEvent
 from streamproc.simulate.fleet import Truth
@@ -28,6 +28,8 @@ CYCLE_S, CYCLES = 120, 60  # the script again, this often
 FIND_S = 5.0  # an alert whose onset is within this time after an event is about that event
 EARLY_S = 0.1  # onsets are whole instants; an event between two shows in the next one
 HISTORY_S, HISTORY_STEP_S, LIVE_STEP_S = 190 * 60, 60, 2  # the forecast model wants three hours
+
+SILENT_MS = 200_000  # the captures pause for 150 s between two rounds
 
 # file below tests/data -> area
 CAPTURES = {
@@ -76,6 +78,7 @@ def site(bootstrap: str, areas: Iterable[str]) -> SiteConfig:
         site=SiteTable(name="demo"),
         broker=BrokerTable(bootstrap=bootstrap, group="streamproc-demo", partitions=4),
         worker=WorkerTable(http_port=0, drain_timeout_ms=2000),
+        quality=QualityTable(silent_ms=SILENT_MS),
         area=(AreaTable(name=AREA), *(AreaTable(name=area) for area in areas)),
         point=catalogue(AREA),
         resource=resources(),

@@ -77,6 +77,8 @@ class DemoWorker:
                 await child.wait()
         if self._reading is not None:
             await self._reading
+        if self._address.done() and not self._address.cancelled():
+            self._address.exception()  # looked at: whoever ends it early waits for no address
 
     async def _read(self, child: Process) -> None:
         """Keep its log, and find the line that says where it listens."""
