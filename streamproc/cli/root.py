@@ -34,13 +34,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "decode": ("streamproc.cli.decode", "print the C37.118 frames of a capture"),
     "train": ("streamproc.cli.train", "fit the models of a site from event-free data"),
-    "check": ("streamproc.cli.check", "check a site file, the broker and the topics"),
+    "check": ("streamproc.cli.check", "check a site file, this machine, the broker and the topics"),
+    "top": ("streamproc.cli.top", "show a running service: rates, latencies, alerts, forecasts, advice"),
     "topics": ("streamproc.cli.topics", "plan and apply the topics that the service needs"),
     "schema": ("streamproc.cli.schema", "print the schemas of every message"),
     "alerts": ("streamproc.cli.alerts", "print the alerts of a broker, each transition once"),
     "ack": ("streamproc.cli.ack", "acknowledge an alert"),
     "dlq": ("streamproc.cli.dlq", "list and show the records that could not be evaluated"),
-    "bench": ("streamproc.cli.bench", "measure the decoder and the batch seam on this machine"),
+    "bench": ("streamproc.cli.bench", "measure the service on this machine, beside others"),
+    "size": ("streamproc.cli.size", "tell how many workers and partitions a site needs"),
     "broker": ("streamproc.cli.broker", "start a local Apache Kafka"),
 }
 

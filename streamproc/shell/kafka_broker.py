@@ -71,6 +71,7 @@ PROPERTIES: Mapping[str, str] = {
     "controlled.shutdown.enable": "false",
     # Records carry event time. A recording of a past year would be deleted at the first check of retention.
     "log.retention.check.interval.ms": "2147483647",
+    "log.initial.task.delay.ms": "2147483647",  # the first check
     "log.retention.ms": "-1",
     # A broker that was killed must wait for its old session to end before it may register again: 3 s instead
     # of 9.
