@@ -64,7 +64,9 @@ def replay(
     def read() -> Iterator[Record]:
         key = area or only_area(site)
         points = {point.id for point in site.point}
-        return read_recording(recording, area=key, rate_hz=rate_hz, points=points, note=note)
+        return read_recording(
+            recording, area=key, rate_hz=rate_hz, points=points, nominal_hz=site.site.nominal_hz, note=note
+        )
 
     count = asyncio.run(_play(site, read, factor, loop=loop, now=restamp == "now", quiet=quiet))
     note(f"{count} records sent to {site.broker.bootstrap}")

@@ -59,6 +59,7 @@ def score(
         area=area or only_area(site),
         rate_hz=rate_hz,
         points={point.id for point in site.point},
+        nominal_hz=site.site.nominal_hz,
         note=note,
     )
     path: StagePath = make_path(site, bundle)

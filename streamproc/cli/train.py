@@ -50,7 +50,9 @@ def anomaly(
     from streamproc.training.anomaly import fit_bundle
 
     site = load_site(config) if config is not None else SiteConfig()
-    recorded = tap(site, read_recording(recording, area=area, rate_hz=rate_hz), seconds)
+    recorded = tap(
+        site, read_recording(recording, area=area, rate_hz=rate_hz, nominal_hz=site.site.nominal_hz), seconds
+    )
     files = fit_bundle(recorded, SessionScorer, f"streamproc train anomaly {recording.name}")
     write_files(files, out)
     models = ModelSet.load(out)  # what cannot be loaded again must not be called a success

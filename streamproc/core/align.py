@@ -10,104 +10,27 @@ later is counted and dropped: changing an instant that was already scored would 
   B ──────●─────┤
   C ────────────┼──x         late: counted, dropped
 
-The stream clock is the largest time of the accepted frames; no other clock is read. A frame further ahead than `lead_ms`
-(or more than a minute behind) is held apart: one wrong clock moves time for nobody else. Only `reanchor_count` such
-frames in a row that agree among themselves, with none in time between them, move the clock there; they are then taken in.
+What time it is, and whose frames are believed, is `stream_clock`'s business: one wrong clock moves time for nobody else.
 
 A PMU is expected while it has sent any of the instants of the last `ABSENT_S`, in time or late: one that comes back, and
 comes last, is waited for again after its first late frame.
 
-Everything is per frame and vectorised over frames and PMUs; the loop over instants is over ticks, and a frame that is
-out of time takes a slower way. Any split of the same frames into batches gives the same instants.
+Everything is per frame and vectorised over frames and PMUs; the loop over instants is over ticks. Any split of the same
+frames into batches gives the same instants.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from streamproc.core.quality import DISCARDED
+from streamproc.core.samples import N_VALUE, Samples, no_samples, taken
+from streamproc.core.stream_clock import AlignSettings, ClockState, read_clock
 from streamproc.values import F64, I64, U32, Bool
 
-ABSENT_S = 2.0  # a PMU that was in none of the instants of this time is not waited for
-BACK_S = 60.0  # a frame further behind the stream clock than this has a wrong clock, not a long way
-GAP_ROWS_MAX = 4096  # empty instants put out when the clock jumps; longer gaps restart the area
-N_VALUE = 4
-FREQ, ROCOF, VOLT, ANGLE = range(N_VALUE)  # last axis of the values: Hz, Hz/s, V, rad
 _NEVER = np.iinfo(np.int64).max
-
-
-@dataclass(frozen=True, slots=True)
-class AlignSettings:
-    """The PDC settings, in instants of the reporting grid."""
-
-    rate_hz: float
-    wait: int
-    lead: int
-    back: int
-    absent: int
-    reanchor_count: int
-
-    @classmethod
-    def of(cls, rate_hz: float, wait_ms: float, lead_ms: float, reanchor_count: int) -> AlignSettings:
-        """Return the settings for a reporting rate."""
-
-        def instants(time_s: float) -> int:
-            return max(1, int(np.ceil(time_s * rate_hz - 1e-9)))
-
-        return cls(
-            rate_hz,
-            instants(wait_ms / 1e3),
-            instants(lead_ms / 1e3),
-            instants(BACK_S),
-            instants(ABSENT_S),
-            reanchor_count,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Samples:
-    """What arrived, one row per PMU and frame, in arrival order. `frame` is non-decreasing from 0."""
-
-    frame: I64  # (n_sample,)
-    column: I64  # (n_sample,) PMU
-    instant: I64  # (n_frame,) grid instant of each frame
-    value: F64  # (n_sample, N_VALUE)
-    quality: U32  # (n_sample,)
-    record: I64  # (n_frame,) index of the record that brought each frame, -1: of an earlier batch
-
-    def of_frames(self, frames: I64) -> Samples:
-        """Return only these frames, renumbered; `frames` is increasing."""
-        renumber = np.full(self.instant.size, -1, dtype=np.int64)
-        renumber[frames] = np.arange(frames.size)
-        kept = renumber[self.frame] >= 0
-        return Samples(
-            renumber[self.frame[kept]],
-            self.column[kept],
-            self.instant[frames],
-            self.value[kept],
-            self.quality[kept],
-            self.record[frames],
-        )
-
-    def then(self, later: Samples) -> Samples:
-        """Return both, one after the other."""
-        return Samples(
-            np.concatenate([self.frame, later.frame + self.instant.size]),
-            np.concatenate([self.column, later.column]),
-            np.concatenate([self.instant, later.instant]),
-            np.concatenate([self.value, later.value]),
-            np.concatenate([self.quality, later.quality]),
-            np.concatenate([self.record, later.record]),
-        )
-
-
-def no_samples() -> Samples:
-    """Return nothing."""
-    none = np.zeros(0, dtype=np.int64)
-    return Samples(none, none, none, np.zeros((0, N_VALUE)), np.zeros(0, dtype=np.uint32), none)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +42,13 @@ class AlignState:
     seen: I64  # (n_pmu,) newest closed instant that a PMU has sent, in time or late, when the last one closed
     arrived: I64  # (n_pmu,) the same by now
     waiting: Samples  # accepted, their instants are still open; first of each (instant, PMU) only
-    held: Samples  # out of time, in a row
+    time: ClockState
     wrong_column: I64  # (n,) PMU of each frame given up as wrong clock within the last second,
     wrong_instant: I64  # and the stream clock when it was given up
     lag_count: I64  # (n_pmu,) arrival statistics: frames,
     lag_sum_s: F64  # their lag behind the stream clock at arrival,
     lag_max_s: F64  # and its largest
+    leapt: bool = False  # time leapt, and nothing has closed since
 
     @classmethod
     def fresh(cls, n_pmu: int) -> AlignState:
@@ -132,7 +56,20 @@ class AlignState:
         ints = np.zeros(n_pmu, dtype=np.int64)
         none = np.zeros(0, dtype=np.int64)
         zeros = np.zeros(n_pmu)
-        return cls(-1, -1, ints - 1, ints - 1, no_samples(), no_samples(), none, none, ints, zeros, zeros)
+        return cls(
+            -1, -1, ints - 1, ints - 1, no_samples(), ClockState.fresh(n_pmu), none, none, ints, zeros, zeros
+        )
+
+    def take(self, index: I64, moved: I64) -> AlignState:
+        """Return the state for other PMUs: `index` is the old place of each, -1 for new ones, `moved` the inverse."""
+        fresh = AlignState.fresh(index.size)
+        kept = {name: taken(getattr(self, name), getattr(fresh, name), index) for name in PER_PMU}
+        waiting = replace(self.waiting, column=moved[self.waiting.column])
+        time = self.time.take(index, moved)
+        return replace(self, waiting=waiting, time=time, wrong_column=moved[self.wrong_column], **kept)
+
+
+PER_PMU = ("seen", "arrived", "lag_count", "lag_sum_s", "lag_max_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,93 +94,36 @@ class Aligned:
 def align(state: AlignState, samples: Samples, settings: AlignSettings) -> tuple[AlignState, list[Aligned]]:
     """Return the state after these frames, and what they closed: one piece for each stretch of unbroken time."""
     pieces: list[Aligned] = []
-    for part in _in_time(state, samples, settings):
+    for part in read_clock(state.time, samples, settings):
         if part.jump is not None:
-            state, closed = _close(state, no_samples(), settings, flush=True)
-            pieces.append(replace(closed, record=np.full_like(closed.instant, part.accepted.record[0])))
-            state = replace(state, clock=part.jump, next_open=part.jump, waiting=no_samples())
-            state = replace(state, seen=np.full_like(state.seen, -1), arrived=np.full_like(state.seen, -1))
+            cause = int(part.accepted.record[0])
+            leapt = state.leapt
+            state, closed = _leave(state, part.jump, settings)
+            restart = leapt and closed.instant.size > 0
+            pieces.append(replace(closed, record=np.full_like(closed.instant, cause), restart=restart))
         state = replace(
             state,
-            held=replace(part.held, record=np.full_like(part.held.record, -1)),
             wrong_column=np.concatenate([state.wrong_column, part.wrong_column]),
             wrong_instant=np.concatenate([state.wrong_instant, part.wrong_instant]),
         )
         state, closed = _close(state, part.accepted, settings, flush=False)
-        restart = part.jump is not None
+        # What closes first after a leap of time says so, whenever that is.
+        restart = state.leapt and closed.instant.size > 0
+        state = replace(state, time=part.state, leapt=state.leapt and not restart)
         pieces.append(replace(closed, wrong_clock_count=part.wrong_frames, restart=restart))
     return state, pieces
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A stretch of frames without a jump of time."""
-
-    accepted: Samples
-    held: Samples
-    jump: int | None  # where the clock jumps to before it
-    wrong_column: I64  # given up as wrong clock: PMU of each sample,
-    wrong_instant: I64  # and the stream clock at that moment
-    wrong_frames: int
-
-
-def _in_time(state: AlignState, samples: Samples, settings: AlignSettings) -> Iterator[_Part]:
-    if samples.instant.size == 0:
-        return
-    first_ever = state.clock < 0
-    start = int(samples.instant[0]) if first_ever else state.clock
-    ahead_of = np.maximum.accumulate(np.concatenate([[start], samples.instant]))[:-1]
-    in_time = (samples.instant <= ahead_of + settings.lead) & (samples.instant >= ahead_of - settings.back)
-    jump = start if first_ever else None
-    if in_time.all() and state.held.instant.size == 0:
-        none = np.zeros(0, dtype=np.int64)
-        yield _Part(samples, state.held, jump, none, none, 0)
-        return
-    yield from _one_by_one(start, jump, state.held.then(samples), state.held.instant.size, settings)
-
-
-def _one_by_one(
-    clock: int, jump: int | None, samples: Samples, n_held: int, settings: AlignSettings
-) -> Iterator[_Part]:
-    """The slower way, frame by frame: at least one of them is out of time. The first `n_held` are held already."""
-    instants = samples.instant.tolist()
-    accepted: list[int] = []
-    wrong: list[tuple[int, int]] = []  # frame, stream clock
-    held = list(range(n_held))
-    for index in range(n_held, len(instants)):
-        instant = instants[index]
-        if clock - settings.back <= instant <= clock + settings.lead:
-            wrong += [(frame, clock) for frame in held]
-            held = []
-            accepted.append(index)
-            clock = max(clock, instant)
-            continue
-        held.append(index)
-        if len(held) > settings.reanchor_count:
-            wrong.append((held.pop(0), clock))
-        recent = [instants[frame] for frame in held]
-        if len(recent) < settings.reanchor_count or max(recent) - min(recent) > settings.lead:
-            continue
-        yield _part(samples, accepted, [], wrong, jump)
-        jump, clock = min(recent), max(recent)
-        accepted, wrong, held = held, [], []
-        samples.record[accepted] = samples.record[index]  # all of them are taken in because of this one
-    yield _part(samples, accepted, held, wrong, jump)
-
-
-def _part(
-    samples: Samples, accepted: list[int], held: list[int], wrong: list[tuple[int, int]], jump: int | None
-) -> _Part:
-    given_up = samples.of_frames(np.array([frame for frame, _ in wrong], dtype=np.int64))
-    clocks = np.array([clock for _, clock in wrong], dtype=np.int64)
-    return _Part(
-        samples.of_frames(np.array(accepted, dtype=np.int64)),
-        samples.of_frames(np.array(held, dtype=np.int64)),
-        jump,
-        given_up.column,
-        clocks[given_up.frame],
-        len(wrong),
+def _leave(state: AlignState, jump: int, settings: AlignSettings) -> tuple[AlignState, Aligned]:
+    """Close everything that is open, and, when time leaps ahead, the first empty instants of the gap; begin anew."""
+    if state.clock >= 0 and jump > state.clock:
+        state = replace(state, clock=state.clock + settings.gap)
+    state, closed = _close(state, no_samples(), settings, flush=True)
+    nobody = np.full_like(state.seen, -1)
+    after = replace(
+        state, clock=jump, next_open=jump, waiting=no_samples(), seen=nobody, arrived=nobody, leapt=True
     )
+    return after, closed
 
 
 def _close(

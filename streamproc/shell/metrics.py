@@ -74,7 +74,9 @@ COUNTERS: Mapping[str, Series] = {
     ),
     "late": Series("late_frames", ("area",), "Frames of an instant that was already closed."),
     "duplicates": Series("duplicate_frames", ("area",), "Frames of a PMU and time that were already there."),
-    "wrong_clock": Series("wrong_clock_frames", ("area",), "Frames further ahead than lead_ms, held apart."),
+    "wrong_clock": Series(
+        "wrong_clock_frames", ("area",), "Frames far from the time of the area, not believed."
+    ),
     "missing": Series("missing_frames", ("area",), "PMU frames absent when their instant was closed."),
     "bad": Series("bad_frames", ("area",), "PMU frames that came, but whose values may not be used."),
     "frozen": Series("frozen_frames", ("area",), "PMU frames whose values stand still."),

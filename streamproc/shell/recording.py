@@ -9,6 +9,8 @@
 So a recording takes the same way as live data, decoder included. A configuration comes first, as it would
 from its compacted topic, and again in the frames where the recording has it.
 
+A voltage is that of a phase to ground, as PMUs send it; `nominal_kv` in the site file is line to line, 1.732 times that.
+
 A table becomes one stream with one PMU per name and one frame per row: floating point, polar, locked clock. A
 voltage in pu is sent with 1 pu = 1 kV, so `nominal_kv` = 1.732 in the site file makes pu of the site out of
 it; without, each voltage is judged against its own first second. What a cell does not say is NaN; a PMU with
@@ -58,11 +60,13 @@ def read_recording(
     area: str | None = None,
     rate_hz: float | None = None,
     points: Collection[str] = (),
+    nominal_hz: float | None = None,
     note: Note = lambda _: None,
 ) -> Iterator[Record]:
     """Yield the records of a recording in their order; raises RecordingError with file and place.
 
-    `points` is the site's catalogue: a column with such a name is that point. `note` gets a sentence for what
+    `points` is the site's catalogue: a column with such a name is that point. `nominal_hz` is the site's; without it a
+    table's frequencies tell, and a table without frequencies is taken for 60 Hz. `note` gets a sentence for what
     was left out or assumed.
     """
     file = Path(path)
@@ -71,7 +75,7 @@ def read_recording(
         raise RecordingError(f"{file}: there is no such file")
     key = (area or AREA).encode()
     if name.endswith(TABLE_ENDINGS):
-        return _numbered(_table_records(file, key, rate_hz, points, note))
+        return _numbered(_table_records(file, key, rate_hz, points, nominal_hz, note))
     if name.endswith(NDJSON_ENDINGS):
         return _numbered(_json_records(file, area))
     if name.endswith(CAPTURE_ENDINGS):
@@ -109,7 +113,12 @@ def _json_records(path: Path, area: str | None) -> Iterator[Record]:
 
 
 def _table_records(
-    path: Path, key: bytes, rate_hz: float | None, points: Collection[str], note: Note
+    path: Path,
+    key: bytes,
+    rate_hz: float | None,
+    points: Collection[str],
+    nominal_hz: float | None,
+    note: Note,
 ) -> Iterator[Record]:
     table = open_table(path)
     first = next(table.chunks, None)
@@ -130,7 +139,7 @@ def _table_records(
         return
     if rate != round(rate):
         raise RecordingError(f"{path}: {rate:g} frames/s: the DATA_RATE of a stream is a whole number")
-    maker = FrameMaker.of(path, columns.pmus, rate, first)
+    maker = FrameMaker.of(path, columns.pmus, rate, nominal_hz or _nominal_hz(columns.pmus, first))
     note(f"{len(columns.pmus)} PMUs at {rate:g} frames/s, nominal {maker.layout.nominal_hz[0]:g} Hz")
     for number, (t_ns, chunk) in enumerate(chunks):
         if number == 0:
@@ -189,9 +198,8 @@ class FrameMaker:
     last_angle_rad: dict[int, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, path: Path, pmus: tuple[PmuColumns, ...], rate_hz: float, first: Chunk) -> FrameMaker:
-        """Return the maker for these PMUs; the nominal frequency is told by the first rows."""
-        nominal_hz = _nominal_hz(pmus, first)
+    def of(cls, path: Path, pmus: tuple[PmuColumns, ...], rate_hz: float, nominal_hz: float) -> FrameMaker:
+        """Return the maker for these PMUs."""
         long = any(len(pmu.name.encode()) > 16 for pmu in pmus)
         infos = tuple(_pmu_info(pmu, number, nominal_hz) for number, pmu in enumerate(pmus, 1))
         kind = CFG3 if long or len(pmus) > 1000 else CFG2

@@ -5,7 +5,7 @@
              dead letters      late, duplicate, wrong clock, missing: counted
 
 A record's key is its area. Streams of one area with the same reporting rate share a track: one grid, one window, one
-model call per instant. Configurations come in the frames topic itself or through `grid.pmu.config.v1` (broadcast).
+model. Configurations come in the frames topic itself or through `grid.pmu.config.v1` (broadcast).
 
 After a restart the windows are refilled from records that were already answered (`warm`); everything else, open instants
 included, is in the blob. So the stage goes on as if it had never stopped.
@@ -14,7 +14,7 @@ included, is in the blob. So the stage goes on as if it had never stopped.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import itemgetter
@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from streamproc.config import SiteConfig
-from streamproc.core.align import AlignSettings, Samples, align, no_samples
+from streamproc.core.align import align
 from streamproc.core.area import (
     Column,
     QualityLimits,
@@ -41,14 +41,20 @@ from streamproc.core.detector import AreaModel
 from streamproc.core.findings import area_findings
 from streamproc.core.grid import from_grid
 from streamproc.core.messages import Reason, dead_letter
+from streamproc.core.samples import Samples, no_samples
+from streamproc.core.stream_clock import AlignSettings
 from streamproc.stages.score_state import (
     ScoreState,
     TrackKey,
     Warming,
+    anew,
+    by_track,
+    emptied,
     pack_state,
     restarted,
     start_warming,
     unpack_state,
+    until_new_stream,
 )
 from streamproc.values import (
     F64,
@@ -157,13 +163,13 @@ class ScoreStage:
         """
         book, values = state.books.get(area, state.shared), [r.value or b"" for r in records]
         decoded = decode(book, values)
-        stop = _until_new_stream(state, area, decoded)
+        stop = until_new_stream(state, area, decoded)
         if stop is not None:
             decoded, places, records = decode(book, values[:stop]), places[:stop], records[:stop]
         state = replace(state, books={**state.books, area: decoded.book})
         _note_decoded(decoded, area, places, records, work)
         probe.lap("decode")
-        for key, batches in _by_track(area, decoded.batches).items():
+        for key, batches in by_track(area, decoded.batches).items():
             state = self._with_track(state, key, batches)
             state, made = self._advance(state, key, batches, work, probe)
             state = self._marked(state, key, records)
@@ -176,7 +182,7 @@ class ScoreStage:
         for area, (_, chosen) in self._by_area(records, _Work(Counter())).items():
             book = state.books.get(area, state.shared)
             decoded = decode(book, [r.value or b"" for r in chosen])
-            for key, batches in _by_track(area, decoded.batches).items():
+            for key, batches in by_track(area, decoded.batches).items():
                 track = state.tracks.get(key)
                 if track is None:
                     continue
@@ -187,6 +193,9 @@ class ScoreStage:
                 for piece in pieces:
                     keep = piece.instant < track.align.next_open
                     part = replace(piece, instant=piece.instant[keep], value=piece.value[keep])
+                    if piece.restart and keep.any():
+                        track = emptied(track, self._model(key, track.columns, track.nominal_hz))
+                        making = anew(making)
                     track, making = refill(track, part, making, key[1])
                 state = replace(
                     state,
@@ -346,23 +355,6 @@ class ScoreStage:
         }
 
 
-def _until_new_stream(state: ScoreState, area: str, decoded: Decoded) -> int | None:
-    """Return the record with which a stream comes that has no columns yet; None for none, or the first record."""
-    known = {
-        (rate_hz, column.idcode)
-        for (name, rate_hz), track in state.tracks.items()
-        if name == area
-        for column in track.columns
-    }
-    first = [
-        int(batch.record[np.argmax(batch.stream == number)])
-        for batch in decoded.batches
-        for number, layout in enumerate(batch.layouts)
-        if (layout.rate_hz, layout.idcode) not in known
-    ]
-    return min((place for place in first if place > 0), default=None)
-
-
 def _note_decoded(
     decoded: Decoded, area: str, places: Sequence[int], records: Sequence[Record], work: _Work
 ) -> None:
@@ -375,13 +367,6 @@ def _note_decoded(
     for index, rejection in first.items():
         detail = f"{rejection.detail} (IDCODE {rejection.idcode}, byte {rejection.start})"
         work.refuse(places[index], records[index], rejection.reason, detail)
-
-
-def _by_track(area: str, batches: Iterable[DataBatch]) -> dict[TrackKey, list[DataBatch]]:
-    tracks: dict[TrackKey, list[DataBatch]] = {}
-    for batch in batches:
-        tracks.setdefault((area, batch.layout.rate_hz), []).append(batch)
-    return tracks
 
 
 def _count_quality(counts: Counts, area: str, labels: tuple[str, ...], scored: Scored) -> None:

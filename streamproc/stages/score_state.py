@@ -6,21 +6,23 @@ goes on with the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from streamproc.core.align import AlignState, Samples
+from streamproc.core.align import AlignState
 from streamproc.core.area import AreaState, Column, fresh_area
 from streamproc.core.blob import pack_tree, unpack_tree
-from streamproc.core.c37118 import Book
+from streamproc.core.c37118 import Book, DataBatch, Decoded
 from streamproc.core.condition import CLEAR, ConditionState, Edges, no_edges
 from streamproc.core.detector import AreaModel
 from streamproc.core.features import FeatureState
+from streamproc.core.samples import Samples
+from streamproc.core.stream_clock import ClockState
 
-BLOB_KIND = "score/2"
+BLOB_KIND = "score/3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def _unpacked_track(
     align = {
         **item["align"],
         "waiting": Samples(**item["align"]["waiting"]),
-        "held": Samples(**item["align"]["held"]),
+        "time": ClockState(**{**item["align"]["time"], "held": Samples(**item["align"]["time"]["held"])}),
     }
     return replace(
         fresh_area(columns, nominal_hz, features.base_v, model_of(key, columns, nominal_hz)),
@@ -115,14 +117,26 @@ def start_warming(track: AreaState) -> Warming:
     return Warming(AlignState.fresh(n_pmu), own)
 
 
+def emptied(track: AreaState, model: AreaModel) -> AreaState:
+    """Return the track with empty windows: time leapt, and what was before says nothing about what comes."""
+    fresh = fresh_area(track.columns, track.nominal_hz, track.features.base_v, model)
+    return replace(track, fast=fresh.fast, slow=fresh.slow)
+
+
+def anew(features: FeatureState) -> FeatureState:
+    """Return the row maker for time that begins anew: only the bases of the voltages stay."""
+    fresh = FeatureState.fresh(features.base_v)
+    bases = {name: getattr(features, name) for name in ("base_from", "base_sum_v", "base_count")}
+    return replace(fresh, **bases)
+
+
 def restarted(track: AreaState, model: AreaModel, first_ns: int) -> tuple[AreaState, Edges]:
     """Return the track for time that begins anew at `first_ns`, and the clears that this means.
 
     After a gap, windows are empty and conditions hold: missing data clears nothing. When time went back, conditions of
     the time before can never be judged again: what was active is cleared, and may raise anew at once.
     """
-    fresh = fresh_area(track.columns, track.nominal_hz, track.features.base_v, model)
-    track = replace(track, fast=fresh.fast, slow=fresh.slow)
+    track = replace(emptied(track, model), features=anew(track.features))
     if track.last_second * 1_000_000_000 <= first_ns or not track.conditions.busy:
         return track, no_edges()
     rule, source = np.nonzero(track.conditions.active)
@@ -137,3 +151,28 @@ def restarted(track: AreaState, model: AreaModel, first_ns: int) -> tuple[AreaSt
     )
     conditions = ConditionState.fresh(len(track.rule_names), len(track.columns))
     return replace(track, conditions=conditions, last_second=-1), edges
+
+
+def until_new_stream(state: ScoreState, area: str, decoded: Decoded) -> int | None:
+    """Return the record with which a stream comes that has no columns yet; None for none, or the first record."""
+    known = {
+        (rate_hz, column.idcode)
+        for (name, rate_hz), track in state.tracks.items()
+        if name == area
+        for column in track.columns
+    }
+    first = [
+        int(batch.record[np.argmax(batch.stream == number)])
+        for batch in decoded.batches
+        for number, layout in enumerate(batch.layouts)
+        if (layout.rate_hz, layout.idcode) not in known
+    ]
+    return min((place for place in first if place > 0), default=None)
+
+
+def by_track(area: str, batches: Iterable[DataBatch]) -> dict[TrackKey, list[DataBatch]]:
+    """Return the batches by area and reporting rate."""
+    tracks: dict[TrackKey, list[DataBatch]] = {}
+    for batch in batches:
+        tracks.setdefault((area, batch.layout.rate_hz), []).append(batch)
+    return tracks

@@ -6,17 +6,19 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamproc.core.align import N_VALUE, Aligned, AlignSettings, AlignState, Samples, align
+from streamproc.core.align import Aligned, AlignState, align
+from streamproc.core.samples import N_VALUE, Samples
+from streamproc.core.stream_clock import AlignSettings
 
 N_PMU = 4
-SETTINGS = AlignSettings.of(rate_hz=10.0, wait_ms=300, lead_ms=2000, reanchor_count=5)
+SETTINGS = AlignSettings.of(rate_hz=10.0, wait_ms=300, lead_ms=300, reanchor_count=5)
 START = 100_000
 
 # One frame of one PMU: (PMU, how far its time is from where the stream is)
 frames = st.lists(
     st.tuples(
         st.integers(0, N_PMU - 1),
-        st.one_of(st.integers(-6, 2), st.sampled_from([0, 0, 0, 864_000, -50_000, 15, 25])),
+        st.one_of(st.integers(-6, 2), st.sampled_from([0, 0, 0, 864_000, -50_000, 5, 15, 25, -9, 130])),
     ),
     min_size=1,
     max_size=120,
@@ -49,6 +51,7 @@ def told(pieces: list[Aligned]) -> tuple[bytes, ...]:
             p.quality[i].tobytes(),
             int(p.wait[i]),
             p.wrong_clock[i].tobytes(),
+            p.restart and i == 0,
         )
         for p in pieces
         for i in range(p.instant.size)
@@ -79,7 +82,7 @@ def test_every_frame_is_taken_in_counted_or_waiting(chosen: list[tuple[int, int]
     state, pieces = run(samples, [])
     scored = sum(int(np.isfinite(p.value[:, :, 0]).sum()) for p in pieces)
     counted = sum(p.late + p.duplicate + p.wrong_clock_count for p in pieces)
-    still = state.waiting.column.size + state.held.column.size
+    still = state.waiting.column.size + state.time.held.column.size
     assert scored + counted + still == len(chosen)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from streamproc.core.align import N_VALUE, Aligned, AlignSettings, AlignState, Samples, align
+from streamproc.core.align import Aligned, AlignState, align
 from streamproc.core.grid import from_grid, to_grid
+from streamproc.core.samples import N_VALUE, Samples
+from streamproc.core.stream_clock import AlignSettings
 
-SETTINGS = AlignSettings.of(rate_hz=10.0, wait_ms=300, lead_ms=2000, reanchor_count=5)
+SETTINGS = AlignSettings.of(rate_hz=10.0, wait_ms=300, lead_ms=300, reanchor_count=5)
 
 
 def feed(
@@ -85,11 +88,11 @@ def test_a_pmu_that_disappears_changes_nothing_for_the_others() -> None:
 
 def test_a_clock_a_day_ahead_moves_time_for_nobody() -> None:
     frames = [(pmu, t + (864_000 if pmu == 2 else 0)) for t in range(100, 200) for pmu in range(3)]
-    _, pieces = feed(frames, 3)
+    state, pieces = feed(frames, 3)
     rows = closed(pieces)
     assert max(rows) < 300
     assert all(row[:2] == [True, True] for t, row in rows.items() if t > 105)
-    assert sum(p.wrong_clock_count for p in pieces) > 90
+    assert sum(p.wrong_clock_count for p in pieces) + state.time.held.instant.size == 100
     assert any(p.wrong_clock[:, 2].any() for p in pieces if p.wrong_clock.size)
     assert not any(p.wrong_clock[:, :2].any() for p in pieces if p.wrong_clock.size)
 
@@ -126,3 +129,77 @@ def test_arrival_statistics_tell_who_lags() -> None:
     state, _ = feed(frames, 2)
     assert state.lag_count.tolist() == [4, 2]
     assert state.lag_max_s.tolist() == [0.0, 0.2]
+
+
+@pytest.mark.parametrize("ahead", [5, 10, 20, 40, 60, 36_000])
+@pytest.mark.parametrize("n_pmu", [1, 4])
+def test_one_frame_with_a_wrong_time_hides_nothing(ahead: int, n_pmu: int) -> None:
+    frames = [(pmu, t) for t in range(100, 160) for pmu in range(n_pmu)]
+    frames.insert(30 * n_pmu, (0, 130 + ahead))
+    _, pieces = feed(frames, n_pmu)
+    rows = closed(pieces)
+    assert all(row == [True] * n_pmu for t, row in rows.items() if t < 157)
+    assert max(rows) <= 159
+    assert sum(p.wrong_clock_count for p in pieces) == 1
+    assert sum(p.late + p.duplicate for p in pieces) == 0
+
+
+@pytest.mark.parametrize("ahead", [5, 10, 20, 40, 36_000])
+def test_a_clock_that_is_ahead_for_good_takes_nothing_from_the_others(ahead: int) -> None:
+    frames = [(pmu, t + (ahead if pmu == 3 and t >= 120 else 0)) for t in range(100, 200) for pmu in range(4)]
+    _, pieces = feed(frames, 4)
+    rows = closed(pieces)
+    assert all(row[:3] == [True, True, True] for t, row in rows.items() if t < 197)
+    assert not any(row[3] for t, row in rows.items() if 124 <= t)
+    assert sum(p.late for p in pieces) == 0
+    flagged = np.concatenate([p.wrong_clock for p in pieces if p.wrong_clock.size])
+    assert flagged.any(axis=0).tolist() == [False, False, False, True]
+
+
+@pytest.mark.parametrize("ahead", [20, 36_000])
+def test_a_clock_that_came_first_and_is_wrong_is_outvoted(ahead: int) -> None:
+    frames = [(pmu, t + (ahead if pmu == 0 else 0)) for t in range(100, 300) for pmu in range(4)]
+    _, pieces = feed(frames, 4)
+    last: dict[int, list[bool]] = {}
+    for piece in pieces:
+        last = {} if piece.restart else last
+        last |= closed([piece])
+    assert list(last.values())[-100:] == [[False, True, True, True]] * 100
+    assert max(last) <= 299
+
+
+@pytest.mark.parametrize("gap", [4, 15, 30, 49, 53, 80, 100])
+@pytest.mark.parametrize("n_pmu", [1, 3])
+def test_a_silence_of_everyone_is_told_as_empty_instants(gap: int, n_pmu: int) -> None:
+    times = [*range(100, 150), *range(150 + gap, 300)]
+    _, pieces = feed([(pmu, t) for t in times for pmu in range(n_pmu)], n_pmu)
+    rows = closed(pieces)
+    empty = [t for t, row in rows.items() if not any(row)]
+    assert empty == list(range(150, 150 + gap))
+    assert sorted(rows) == list(range(100, max(rows) + 1))
+    assert not any(p.restart and p.instant[0] > 110 for p in pieces)
+    assert sum(p.late + p.wrong_clock_count for p in pieces) == 0
+
+
+def test_a_longer_silence_gives_its_first_ten_seconds_and_then_time_begins_anew() -> None:
+    times = [*range(100, 150), *range(1000, 1050)]
+    _, pieces = feed([(0, t) for t in times], 1)
+    rows = closed(pieces)
+    assert [t for t, row in rows.items() if not any(row)] == list(range(150, 250))
+    assert [int(p.instant[0]) for p in pieces if p.restart] == [100, 1000]
+
+
+def test_a_minority_that_returns_after_an_outage_is_believed_when_nobody_else_speaks() -> None:
+    before = [(pmu, t) for t in range(100, 150) for pmu in range(8)]
+    after = [(pmu, t) for t in range(180, 240) for pmu in range(2)]
+    _, pieces = feed(before + after, 8)
+    rows = closed(pieces)
+    assert all(rows[t] == [True, True] + [False] * 6 for t in range(180, 230))
+
+
+def test_a_pmu_that_is_late_for_good_does_not_turn_the_clock_back() -> None:
+    frames = [(pmu, t - (6 if pmu == 2 else 0)) for t in range(110, 300) for pmu in range(3)]
+    _, pieces = feed(frames, 3)
+    assert all(row[:2] == [True, True] for t, row in closed(pieces).items() if 112 < t < 297)
+    assert sum(p.restart for p in pieces if p.instant.size) == 1
+    assert sum(p.late for p in pieces) > 180

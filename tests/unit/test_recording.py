@@ -239,3 +239,12 @@ def test_eighty_minutes_of_frequency_are_read_in_under_three_seconds() -> None:
     count = sum(1 for _ in read_recording(DATA / "gsf_openpdc_freq" / "freq_80min.csv.gz"))
     assert count == 145_652  # two configurations before the frames
     assert time.perf_counter() - begin_s < 3.0
+
+
+def test_a_table_without_frequencies_has_the_nominal_frequency_of_the_site(tmp_path: Path) -> None:
+    file = tmp_path / "dev.csv"
+    rows = [f"{1_700_000_000 + i / 10:.1f},{i % 3}" for i in range(50)]
+    file.write_text("\n".join(["time_s,A_freq_dev_mhz", *rows]))
+    batch = decoded(list(read_recording(file, nominal_hz=50.0)))
+    assert batch.layout.nominal_hz.tolist() == [50.0]
+    assert abs(batch.freq_hz - 50.0).max() < 0.01

@@ -18,7 +18,7 @@ from streamproc.core.c37118 import (
     encode_configuration,
     encode_data,
 )
-from streamproc.core.detector import Rule
+from streamproc.core.detector import Rule, Windows
 from streamproc.stages.score import ScoreStage, ScoreState
 from streamproc.values import F32, F64, TOPIC_CONFIG, TOPIC_FINDINGS, TOPIC_FRAMES, Output, Record
 
@@ -36,16 +36,21 @@ class Steps:
         self.rules = (
             Rule("step", 1, "grid", "step", 2, 0.1, "Hz", 2.5, 200, 300, 0.1, "{source} {value}"),
             Rule("slow", 1, "grid", "slow", 3, 0.1, "Hz", 5.0, 0, 0, 0.1, "{source} {value}"),
+            Rule("rare", 1, "grid", "rare", 3, 0.01, "Hz", 0.3, 0, 0, 0.1, "{source} {value}"),
         )
 
-    def score(self, fast: F32, slow: F32) -> F32:
+    def score(self, windows: Windows[F32], instant: int) -> F32:
+        now, fast, slow = windows
         known = np.isfinite(fast[:, 0])
         count = known.sum(axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.where(known, fast[:, 0], 0).sum(axis=0) / count
-            jump = np.abs(fast[-1, 0] - mean) / 0.1
+            jump = np.abs(now[0] - mean) / 0.1
+            rare = np.abs(fast[-1, 0] - fast[-3, 0]) / 0.01  # both may be bridged
+            if instant % 4:
+                rare[:] = np.nan  # judged at every fourth instant
             low = np.abs(slow[-1, 0] - slow[0, 0]) / 0.1
-        return np.stack([jump, low]).astype(np.float32)
+        return np.stack([jump, low, rare]).astype(np.float32)
 
 
 class Models:
@@ -108,6 +113,56 @@ def run(
 WHOLE = run(ScoreStage(SiteConfig(), Models()), RECORDS, [0, len(RECORDS)])[1]
 
 
+def soc(record: Record) -> int:
+    return int.from_bytes((record.value or b"")[6:10], "big")
+
+
+def assert_restart(records: list[Record], whole: list[Output], cut: int, batch: int) -> None:
+    stage = ScoreStage(SiteConfig(), Models())
+    state, before = run(stage, records, [*range(0, cut, batch), cut])
+    blob = stage.pack(state)
+    again = stage.unpack(blob)
+    assert stage.pack(again) == blob
+    resume = stage.resume_offset(state, TOPIC_FRAMES, cut)
+    for start in range(resume, cut, batch):
+        again = stage.warm(again, records[start : min(cut, start + batch)])
+    after = stage.step(again, records[cut:]).outputs
+    assert [*before, *after] == whole
+
+
+# Nobody speaks for 8 s, and later for 14 s: windows are kept over the first, and begin anew after the second.
+HOLES = [
+    r._replace(offset=i)
+    for i, r in enumerate(
+        r
+        for r in fleet(60, seed=2)
+        if not (10 <= soc(r) - 1_700_000_000 < 18 or 30 <= soc(r) - 1_700_000_000 < 44)
+    )
+]
+HOLES_WHOLE = run(ScoreStage(SiteConfig(), Models()), HOLES, [0, len(HOLES)])[1]
+
+
+def test_a_silence_of_everyone_is_told_when_it_ends() -> None:
+    found = [orjson.loads(o.value) for o in HOLES_WHOLE if o.topic == TOPIC_FINDINGS]
+    missing = [f for f in found if f["type"] == "raise" and f["rule"] == "data_missing"]
+    onsets = {onset // 1_000_000 - 1_700_000_000 for f in missing for onset in f["onsets_us"]}
+    assert {10, 30} <= onsets
+
+
+@given(st.lists(st.integers(0, len(HOLES)), max_size=12), st.sampled_from([0, 1, 7, 37]))
+@settings(max_examples=30, deadline=None)
+def test_any_split_gives_the_same_bytes_across_silences(cuts: list[int], every: int) -> None:
+    stage = ScoreStage(SiteConfig(), Models())
+    bounds = sorted({0, *(range(0, len(HOLES), every) if every else cuts), len(HOLES)})
+    assert run(stage, HOLES, bounds)[1] == HOLES_WHOLE
+
+
+@given(st.integers(1, len(HOLES) - 1), st.integers(1, 60))
+@settings(max_examples=40, deadline=None)
+def test_a_restart_anywhere_goes_on_with_the_same_bytes_across_silences(cut: int, batch: int) -> None:
+    assert_restart(HOLES, HOLES_WHOLE, cut, batch)
+
+
 def test_the_fleet_shows_what_happened() -> None:
     found = [orjson.loads(o.value) for o in WHOLE if o.topic == TOPIC_FINDINGS]
     kinds = {(f["type"], f["rule"]) for f in found}
@@ -129,16 +184,7 @@ def test_any_split_gives_the_same_bytes(cuts: list[int]) -> None:
 @given(st.integers(1, len(RECORDS) - 1), st.integers(1, 60))
 @settings(max_examples=40, deadline=None)
 def test_a_restart_anywhere_goes_on_with_the_same_bytes(cut: int, batch: int) -> None:
-    stage = ScoreStage(SiteConfig(), Models())
-    state, before = run(stage, RECORDS, [*range(0, cut, batch), cut])
-    blob = stage.pack(state)
-    again = stage.unpack(blob)
-    assert stage.pack(again) == blob
-    resume = stage.resume_offset(state, TOPIC_FRAMES, cut)
-    for start in range(resume, cut, batch):
-        again = stage.warm(again, RECORDS[start : min(cut, start + batch)])
-    after = stage.step(again, RECORDS[cut:]).outputs
-    assert [*before, *after] == WHOLE
+    assert_restart(RECORDS, WHOLE, cut, batch)
 
 
 @given(st.lists(st.integers(0, 2 * len(RECORDS)), max_size=8))
