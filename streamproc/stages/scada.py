@@ -47,6 +47,7 @@ from streamproc.core.messages import (
     encode,
 )
 from streamproc.core.point_limits import point_findings, watermark
+from streamproc.core.point_stale import stale_findings, stale_points
 from streamproc.core.quantiles import NAMES
 from streamproc.core.scada import AreaClock, LastValues, Points, in_time, newer, read_batch
 from streamproc.errors import StateError
@@ -72,7 +73,7 @@ from streamproc.values import (
     Step,
 )
 
-BLOB_KIND = "scada/2"
+BLOB_KIND = "scada/3"
 POINTS_MAX = 10_000  # of an area without a catalogue; more is a source that makes up ids
 SECOND_NS = 1_000_000_000
 
@@ -162,6 +163,8 @@ class ScadaStage:
         outputs: list[Output] = []
         if taken.ids:
             track, outputs = self._judge(track, plan, taken, column)
+            track, stale = _stale(track, plan)
+            outputs = [*stale, *outputs]
             counts["findings", area] += len(outputs)
             probe.lap("scada")
             track, issued = self._forecast(track, plan, taken, column, counts)
@@ -218,16 +221,17 @@ class ScadaStage:
         self, track: AreaState, plan: AreaPlan, taken: Points, column: I64
     ) -> tuple[AreaState, list[Output]]:
         """Hold the values against their limits, instant by instant."""
-        if plan.limits is None:
-            return track, []
         outputs: list[Output] = []
-        for t_ns, value, flags in instants(taken, column, len(plan.names.ids)):
+        blocks = instants(taken, column, len(plan.names.ids)) if plan.limits is not None else ()
+        for t_ns, value, flags in blocks:
+            assert plan.limits is not None
             conditions, edges = advance(track.conditions, plan.limits.rules, t_ns, plan.limits.scores(value))
             outputs += point_findings(plan.names, plan.limits, edges, t_ns, flags)
             edge_ns = max(track.edge_ns, int(t_ns[edges.tick].max(initial=0)))
             track = replace(track, conditions=conditions, edge_ns=edge_ns)
         now_ns = track.clock.ns
-        wanted = track.conditions.busy or (track.edge_ns > 0 and now_ns - track.edge_ns <= self._quiet_ns)
+        busy = track.conditions.busy or bool(track.stale.any())
+        wanted = busy or (track.edge_ns > 0 and now_ns - track.edge_ns <= self._quiet_ns)
         if wanted and now_ns // SECOND_NS > track.second:
             track = replace(track, second=now_ns // SECOND_NS)
             outputs.append(watermark(plan.names, now_ns))
@@ -332,6 +336,7 @@ class ScadaStage:
                     grids=tuple(Grid(**grid) for grid in item["grids"]),
                     edge_ns=item["edge_ns"],
                     second=item["second"],
+                    stale=item["stale"],
                 )
                 areas[area] = refitted(track, self._plan(area, track.ids))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -342,6 +347,16 @@ class ScadaStage:
         """Return `next_offset`: nothing is re-read."""
         del state, topic
         return next_offset
+
+
+def _stale(track: AreaState, plan: AreaPlan) -> tuple[AreaState, list[Output]]:
+    """Return the area with the points that are stale by now, and what to tell of it."""
+    if plan.stale_ns is None:
+        return track, []
+    now_ns, value_ns = track.clock.ns, track.last.value_ns
+    stale = stale_points(value_ns, plan.stale_ns, now_ns)
+    told = stale_findings(plan.names, track.stale, stale, value_ns, plan.stale_ns, now_ns)
+    return replace(track, stale=stale, edge_ns=now_ns if told else track.edge_ns), told
 
 
 def _refuse(record: Record, refusals: Sequence[Refusal], counts: Counts, outputs: list[Output]) -> None:

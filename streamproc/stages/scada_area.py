@@ -15,9 +15,10 @@ from streamproc.config import PointTable
 from streamproc.core.condition import ConditionState
 from streamproc.core.forecast import Grid
 from streamproc.core.point_limits import Limits, Names
+from streamproc.core.point_stale import SCANS_MISSED
 from streamproc.core.quantiles import HISTORY_ROWS
 from streamproc.core.scada import AreaClock, LastValues, Points, unit_of
-from streamproc.values import F64, I64, U32
+from streamproc.values import F64, I64, U32, Bool
 
 PLAIN_INTERVAL_MIN = 5  # grid of points without a catalogue
 PLAIN_SCAN_MS = 10_000  # how often they are expected
@@ -43,6 +44,9 @@ class AreaPlan:
     place: Mapping[str, int]  # id -> column
     grids: tuple[GridPlan, ...]
     limits: Limits | None
+    stale_ns: I64 | None = (
+        None  # (n_point,) a point without a good value for longer is stale; None: no catalogue
+    )
 
     @classmethod
     def of(cls, area: str, position: str, points: Sequence[PointTable], needed: frozenset[str]) -> AreaPlan:
@@ -66,9 +70,9 @@ class AreaPlan:
                 wait_ns = min(int(WAIT_SCANS * scan_ns), interval_min * 60 * SECOND_NS)
                 grids.append(GridPlan(interval_min, np.array(chosen, dtype=np.int64), wait_ns))
         limits = Limits.of(points)
-        return cls(
-            names, {p.id: i for i, p in enumerate(points)}, tuple(grids), limits if limits.any else None
-        )
+        stale_ns = np.array([SCANS_MISSED * p.scan_ms * 1_000_000 for p in points], dtype=np.int64)
+        place = {p.id: i for i, p in enumerate(points)}
+        return cls(names, place, tuple(grids), limits if limits.any else None, stale_ns)
 
     @classmethod
     def plain(cls, area: str, position: str, ids: tuple[str, ...]) -> AreaPlan:
@@ -87,6 +91,7 @@ class AreaState:
     last: LastValues
     conditions: ConditionState
     grids: tuple[Grid, ...]
+    stale: Bool  # (n_point,) told as stale
     edge_ns: int = 0
     second: int = 0
 
@@ -100,6 +105,7 @@ def fresh_area(plan: AreaPlan) -> AreaState:
         last=LastValues.fresh(n_point),
         conditions=ConditionState.fresh(2, n_point if plan.limits is not None else 0),
         grids=tuple(Grid.fresh(grid.interval_min, grid.columns.size) for grid in plan.grids),
+        stale=np.zeros(n_point, dtype=np.bool_),
     )
 
 
@@ -123,10 +129,13 @@ def refitted(track: AreaState, plan: AreaPlan) -> AreaState:
         (last.value_ns, track.last.value_ns),
     ):
         ours[kept] = theirs[source[kept]]
+    stale = fresh.stale.copy()
+    stale[kept] = track.stale[source[kept]]
     conditions = fresh.conditions
     if _width(track) == len(track.ids) and _width(fresh) > 0:
         conditions = track.conditions.take(np.arange(2), source)
-    return replace(fresh, clock=track.clock, last=last, conditions=conditions, edge_ns=track.edge_ns)
+    kept_ns = track.edge_ns
+    return replace(fresh, clock=track.clock, last=last, conditions=conditions, edge_ns=kept_ns, stale=stale)
 
 
 def _width(track: AreaState) -> int:

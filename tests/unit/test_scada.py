@@ -181,7 +181,7 @@ def test_when_all_records_agree_on_another_time_the_clock_follows_after_the_conf
     records += [batch(i + 1, ("F1.P", 2.0, days * 86_400 + 10 * i)) for i in range(12)]
     state, outputs, _ = run(stage, records)
     reason = "future_time" if days > 0 else "stale_time"
-    assert letters(outputs) == [(reason, str(i + 1)) for i in range(9)]
+    assert letters(outputs) == [(reason, str(i + 1)) for i in range(4)]
     assert state.areas["north"].last.value[0] == 2.0
     assert state.areas["north"].clock.ns == T0_US * 1000 + (days * 86_400 + 110) * 10**9
 
@@ -486,3 +486,23 @@ def test_a_value_that_no_limit_can_measure_is_told_as_the_largest_number() -> No
     step = stage.step(stage.fresh(), [Record(TOPIC_SCADA, 0, 0, T0_US // 1000, b"north", encode(batch))])
     (raised,) = [o for o in step.outputs if b'"raise"' in o.value]
     assert b'"values":[1e+299]' in raised.value  # the largest score times the limit
+
+
+def test_a_point_that_stops_reporting_while_others_go_on_is_an_episode_of_quality() -> None:
+    stage = ScadaStage(CONFIG, None)
+    both = [("F1.P", 9.0), ("F2.P", 1.0)]
+    records = []
+    for i in range(40):
+        given = both if i < 5 or i >= 30 else both[:1]
+        points = [(name, value, 10 * i) for name, value in given]
+        if 10 <= i < 12:
+            points.append(("F2.P", 1.0, 10 * i, "bad"))  # bad values are no values
+        records.append(batch(i, *points))
+    _, outputs, _ = run(stage, records)
+    found = findings(outputs)
+    told = [(f.type, f.family, f.rule, f.sources, (f.ts_us - T0_US) / 1e6) for f in found]
+    assert told == [
+        ("raise", "quality", "point_stale", ("F2.P",), 110.0),  # its last good value came at 40 s
+        ("clear", "quality", "point_stale", ("F2.P",), 300.0),
+    ]
+    assert found[0].onsets_us == (T0_US + 40_000_000,)
