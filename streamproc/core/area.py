@@ -3,7 +3,7 @@
     samples     the PMU blocks of decoded frames: flags, implausible and withheld values become NaN
     align       closed instants
     features    rows of the windows
-    score       one model call per instant, plus four quality rules of our own
+    score       the model at each instant, plus four quality rules of our own
     conditions  edges
 
 The columns are the PMUs whose frames came in this area, sorted by stream IDCODE and block. A new PMU is a new column:
@@ -20,12 +20,13 @@ from typing import TypeVar
 import numpy as np
 
 from streamproc.core import quality
-from streamproc.core.align import ANGLE, FREQ, N_VALUE, ROCOF, VOLT, Aligned, AlignState, Samples
+from streamproc.core.align import Aligned, AlignState
 from streamproc.core.c37118 import DataBatch, Layout, PmuInfo
 from streamproc.core.condition import ConditionState, Edges, RuleArrays, advance
-from streamproc.core.detector import N_QUANTITY, AreaModel, Rule
+from streamproc.core.detector import N_QUANTITY, AreaModel, Rule, Windows
 from streamproc.core.features import FeatureState, features
 from streamproc.core.grid import to_grid
+from streamproc.core.samples import ANGLE, FREQ, N_VALUE, ROCOF, VOLT, Samples
 from streamproc.core.window import Window
 from streamproc.values import C128, F32, F64, I64, U32, Bool
 
@@ -220,17 +221,6 @@ def widened(state: AreaState, columns: tuple[Column, ...], base_v: F64, model: A
         grown[..., place] = values[..., index[place]]
         return grown
 
-    align = replace(
-        state.align,
-        seen=spread(state.align.seen, fresh.align.seen),
-        arrived=spread(state.align.arrived, fresh.align.arrived),
-        lag_count=spread(state.align.lag_count, fresh.align.lag_count),
-        lag_sum_s=spread(state.align.lag_sum_s, fresh.align.lag_sum_s),
-        lag_max_s=spread(state.align.lag_max_s, fresh.align.lag_max_s),
-        waiting=replace(state.align.waiting, column=moved[state.align.waiting.column]),
-        held=replace(state.align.held, column=moved[state.align.held.column]),
-        wrong_column=moved[state.align.wrong_column],
-    )
     names = ("last_angle_rad", "base_sum_v", "base_count", "base_from", "second_sum", "second_count")
     made = {name: spread(getattr(state.features, name), getattr(fresh.features, name)) for name in names}
     own = spread(state.features.base_v, base_v)
@@ -238,19 +228,13 @@ def widened(state: AreaState, columns: tuple[Column, ...], base_v: F64, model: A
     return replace(
         state,
         columns=columns,
-        align=align,
+        align=state.align.take(index, moved),
         features=grown,
-        fast=_regrown(state.fast, index, model.fast_rows),
-        slow=_regrown(state.slow, index, model.slow_rows),
+        fast=state.fast.take(index, model.fast_rows),
+        slow=state.slow.take(index, model.slow_rows),
         conditions=state.conditions.take(np.arange(len(state.rule_names)), index),
         last_value=np.where((index >= 0)[:, None], state.last_value[np.maximum(index, 0)], np.nan),
     )
-
-
-def _regrown(window: Window, index: I64, rows: int) -> Window:
-    view = window.view()[-rows:]
-    new = np.where((index >= 0)[None, None, :], view[:, :, np.maximum(index, 0)], np.float32(np.nan))
-    return Window.empty(rows, N_QUANTITY, index.size).append(new.astype(np.float32))
 
 
 def score(
@@ -291,17 +275,19 @@ def _with_rules(state: AreaState, rules: tuple[Rule, ...]) -> AreaState:
 
 
 def _scores(state: AreaState, closed: Aligned, model: AreaModel, rate_hz: float) -> tuple[AreaState, F32]:
-    """Return the model's scores (n, n_rule, n_pmu): one call per instant, always of the same shape."""
+    """Return the model's scores (n, n_rule, n_pmu): instant by instant, always windows of the same shape."""
     made, rows, slow_rows = features(state.features, closed.instant, closed.value, state.nominal_hz, rate_hz)
     fast = state.fast.append(rows)
     slow = state.slow
     first_end = fast.end - rows.shape[0]
     before = dict(slow_rows)
+    instants = closed.instant.tolist()
     scores = np.full((rows.shape[0], len(model.rules), len(state.columns)), np.nan, dtype=np.float32)
     for tick in range(rows.shape[0]):
         if tick in before:
             slow = slow.append(before[tick][None])
-        scores[tick] = model.score(fast.ending(first_end + tick + 1), slow.view())
+        windows = Windows(rows[tick], fast.ending(first_end + tick + 1), slow.view())
+        scores[tick] = model.score(windows, instants[tick])
     return replace(state, features=made, fast=fast, slow=slow), scores
 
 

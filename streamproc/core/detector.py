@@ -4,36 +4,48 @@ A score is in per unit of its own limit: 1.0 is at the limit, NaN is "cannot tel
 the quantity is not measured). It is linear in the measured quantity, so `value = score * limit` is the
 value in the rule's unit. Compare `score >= 1.0`; never negate, because NaN must neither raise nor clear.
 
-One call of a model gives all scores of one tick of one area, `(n_rule, n_pmu)`; row `d` belongs to
-`rules[d]`. This is everything that the decide side has to know about a detector: thresholds do not leak
-into other files.
+A model gives all scores of one tick of one area, `(n_rule, n_pmu)`; row `d` belongs to `rules[d]`. This is
+everything that the decide side has to know about a detector: thresholds do not leak into other files. A rule
+that looks at seconds is not judged at every tick (`core.scoring`): in between, its row is NaN, "not judged",
+which to the decide side is the same as "cannot tell".
 
-The input of a call (built by `streamproc.core.window`) is two windows whose last row is the instant to be
-judged:
+The input (built by `streamproc.core.window`) is the instant to be judged and two windows that end with it:
 
-    fast (n_row, 3, n_pmu) float32, one row per reporting instant
-    slow (n_row, 3, n_pmu) float32, one row per UTC second (mean of its finite values)
+    now        (3, n_pmu) float32, the row of the instant, as it came
+    fast (n_row, 3, n_pmu) float32, one row per reporting instant, gaps of one or two rows bridged
+    slow (n_row, 3, n_pmu) float32, one row per UTC second (mean of its finite values), bridged too
     quantity 0: frequency minus nominal, Hz
              1: voltage magnitude / base - 1, pu
              2: angle step, rad: the change since the last frame beyond what the reported frequency explains
 
-NaN is a missing or bad sample. It is masked inside the model, never before it.
+NaN is a missing or bad sample: in `now` each, in the windows those of longer gaps. It is masked inside the
+model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 from streamproc.values import F32, F64
 
+T = TypeVar("T")
+
 Family: TypeAlias = Literal["grid", "quality", "service"]
 
 N_QUANTITY = 3
 FREQUENCY, VOLTAGE, ANGLE = 0, 1, 2  # index of the quantity axis of a window
+
+
+class Windows(NamedTuple, Generic[T]):
+    """What a model sees of one instant: arrays, or the names of a graph's edges."""
+
+    now: T
+    fast: T
+    slow: T
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +70,7 @@ class Rule:
 
 
 class AreaModel(Protocol):
-    """The model of one area at one reporting rate: all rules, all PMUs, one call."""
+    """The model of one area at one reporting rate: all rules, all PMUs."""
 
     fast_rows: int
     slow_rows: int
@@ -68,8 +80,12 @@ class AreaModel(Protocol):
     reason: str  # why this is not simply the site's model; "" if it is
     fallback_count: int  # PMUs that are scored by the generic model although a site bundle is loaded
 
-    def score(self, fast: F32, slow: F32) -> F32:
-        """Return the scores (n_rule, n_pmu) of the last row of `fast`; NaN where it cannot be told."""
+    def score(self, windows: Windows[F32], instant: int) -> F32:
+        """Return the scores (n_rule, n_pmu) of an instant (its number on the grid).
+
+        NaN where it cannot be told, and in the rows of rules that are not judged at this instant. Which ones
+        those are depends on the number of the instant alone.
+        """
 
 
 Params: TypeAlias = Mapping[str, F64]
@@ -85,6 +101,7 @@ class History:
     rate_hz: float
     fast: F64  # (n_tick, 3, n_pmu), NaN = unknown
     slow: F64  # (n_s, 3, n_pmu), means of whole UTC seconds
+    first_instant: int = 0  # number of the first tick on the grid
 
 
 def learnt_limit(levels: F64, margin_ratio: float, level_min: float) -> float:

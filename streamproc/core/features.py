@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from streamproc.core.align import ANGLE, FREQ, VOLT
 from streamproc.core.detector import N_QUANTITY
 from streamproc.core.grid import from_grid
+from streamproc.core.samples import ANGLE, FREQ, VOLT
 from streamproc.values import F32, F64, I64
 
 

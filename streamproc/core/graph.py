@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from streamproc.core.detector import Windows
 from streamproc.values import F64, Bool
 
 T = TypeVar("T")
@@ -176,21 +177,12 @@ class NumpyOps:
 
 
 def recent(ops: Ops[T], window: T, n_row: int, *, before: int = 0) -> T:
-    """Return the last `n_row` rows (ending `before` rows before the end), short gaps bridged.
+    """Return the last `n_row` rows of a window, ending `before` rows before its end.
 
-    An unknown sample takes the value 1 or 2 rows before it; a longer gap stays NaN. One lost frame must not
-    blind a detector for the whole length of its window, and two frames are short against everything that
-    the windows look for. The last row is bridged too: a detector that judges it reads it with `last_row` or
-    masks with `unknown_if`. The window needs two more rows in front.
+    Short gaps in it are bridged (`core.window`), in its last row too: a detector that judges the instant itself
+    reads `now`, with `last_row` or as a mask for `unknown_if`.
     """
-
-    def shifted(rows: int) -> T:
-        stop = -(before + rows)
-        return ops.part(window, 0, stop - n_row, stop if stop < 0 else None)
-
-    now, last = shifted(0), shifted(1)
-    earlier = ops.where(ops.isnan(last), shifted(2), last)
-    return ops.where(ops.isnan(now), earlier, now)
+    return ops.part(window, 0, -(before + n_row), -before or None)
 
 
 def unknown_if(ops: Ops[T], unknown: T, score: T) -> T:
@@ -198,13 +190,13 @@ def unknown_if(ops: Ops[T], unknown: T, score: T) -> T:
     return ops.where(unknown, ops.const(np.nan), score)
 
 
-def last_row(ops: Ops[T], fast: T, quantity: int) -> T:
+def last_row(ops: Ops[T], now: T, quantity: int) -> T:
     """Return one quantity (1, n_pmu) of the instant to be judged, as it came."""
-    return ops.part(ops.take(fast, 0, -1), 0, quantity, quantity + 1)
+    return ops.part(now, 0, quantity, quantity + 1)
 
 
-def run_numpy(build: Any, fast: Array, slow: Array, *args: Any) -> F64:  # noqa: ANN401 - any detector's build
-    """Return what `build(ops, fast, slow, *args)` gives in float64."""
+def run_numpy(build: Any, windows: Windows[Array], *args: Any) -> F64:  # noqa: ANN401 - any detector's build
+    """Return what `build(ops, windows, *args)` gives in float64."""
     with np.errstate(all="ignore"):
-        scores = build(NumpyOps(), np.asarray(fast, np.float64), np.asarray(slow, np.float64), *args)
+        scores = build(NumpyOps(), Windows(*(np.asarray(array, np.float64) for array in windows)), *args)
     return np.asarray(scores, dtype=np.float64)

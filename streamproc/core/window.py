@@ -5,6 +5,11 @@ old value still sees its own rows, because nobody writes there. So a batch that 
 before it, at no cost. When the room is used up, the last rows move to a new buffer (once in `SPARE` windows).
 
     buffer  [ . . . . | r r r r r | + + . . . ]      r: the old window   +: appended, seen only by the new one
+
+Short gaps are bridged when a row is appended: an unknown sample takes the value 1 or 2 rows before it, if that one came
+itself; a longer gap stays NaN. One lost frame must not blind a detector for the whole length of its window, and two rows
+are short against everything that the windows look for. For this a window remembers its last two rows as they came; like
+the rest of it they are refilled from the input after a restart.
 """
 
 from __future__ import annotations
@@ -13,9 +18,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamproc.values import F32
+from streamproc.values import F32, I64
 
 SPARE = 4  # a buffer holds this many windows
+BRIDGED_ROWS = 2  # a gap of so many rows is bridged
+
+
+def bridged(last: F32, rows: F32) -> F32:
+    """Return the rows (n, ...) with short gaps bridged; `last` (2, ...) came before them. Both as they came."""
+    unknown = np.isnan(rows)
+    if not unknown.any():
+        return rows
+    series = np.concatenate([last, rows])
+    one, two = series[1:-1], series[:-2]
+    return np.where(unknown, np.where(np.isnan(one), two, one), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +41,13 @@ class Window:
     buffer: F32
     end: int
     rows: int
+    last: F32  # (2, n_quantity, n_pmu) the newest rows as they came, not bridged
 
     @classmethod
     def empty(cls, rows: int, n_quantity: int, n_pmu: int) -> Window:
         """Return a window that knows nothing."""
         buffer = np.full((SPARE * rows, n_quantity, n_pmu), np.nan, dtype=np.float32)
-        return cls(buffer, rows, rows)
+        return cls(buffer, rows, rows, buffer[:BRIDGED_ROWS].copy())
 
     def view(self) -> F32:
         """Return the window as a read-only view."""
@@ -43,14 +60,30 @@ class Window:
         return part
 
     def append(self, new: F32) -> Window:
-        """Return the window after these rows (n, n_quantity, n_pmu)."""
+        """Return the window after these rows (n, n_quantity, n_pmu), given as they came."""
         count = new.shape[0]
         if count == 0:
             return self
+        filled = bridged(self.last, new)
+        last = np.concatenate([self.last, new[-BRIDGED_ROWS:]])[-BRIDGED_ROWS:]
         if self.end + count <= self.buffer.shape[0]:
-            self.buffer[self.end : self.end + count] = new
-            return Window(self.buffer, self.end + count, self.rows)
+            self.buffer[self.end : self.end + count] = filled
+            return Window(self.buffer, self.end + count, self.rows, last)
         fresh = np.full((max(SPARE * self.rows, self.rows + count), *new.shape[1:]), np.nan, dtype=np.float32)
         fresh[: self.rows] = self.buffer[self.end - self.rows : self.end]
-        fresh[self.rows : self.rows + count] = new
-        return Window(fresh, self.rows + count, self.rows)
+        fresh[self.rows : self.rows + count] = filled
+        return Window(fresh, self.rows + count, self.rows, last)
+
+    def take(self, index: I64, rows: int) -> Window:
+        """Return the window of another length and of other PMUs: the place of each in this window, -1 for a new one."""
+        new = index < 0
+
+        def moved(values: F32) -> F32:
+            chosen = values[:, :, np.maximum(index, 0)]
+            chosen[:, :, new] = np.nan
+            return chosen
+
+        kept = min(rows, self.rows)
+        buffer = np.full((SPARE * rows, self.buffer.shape[1], index.size), np.nan, dtype=np.float32)
+        buffer[rows - kept : rows] = moved(self.buffer[self.end - kept : self.end])
+        return Window(buffer, rows, rows, moved(self.last))

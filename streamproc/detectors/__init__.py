@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from streamproc.core.detector import History, Params, Rule
+from streamproc.core.detector import History, Params, Rule, Windows
 from streamproc.core.graph import Ops, T
 from streamproc.detectors.ar_residual import ArResidual
 from streamproc.detectors.band_energy import BandEnergy
@@ -28,6 +28,10 @@ class Detector(Protocol):
     def name(self) -> str:
         """Return the name of the detector, unique in the list."""
 
+    @property
+    def every_s(self) -> float:
+        """Return how often the score is wanted, s; 0: at every instant."""
+
     def rows(self, rate_hz: float, /) -> tuple[int, int]:
         """Return how many fast and slow rows the score looks at."""
 
@@ -40,7 +44,7 @@ class Detector(Protocol):
     def calibrated(self, params: Params, levels: F64, /) -> Params:
         """Return the parameters with limits learnt from the calibration's levels (n_tick, n_rule, n_pmu)."""
 
-    def build(self, ops: Ops[T], fast: T, slow: T, params: Params, /) -> T:
+    def build(self, ops: Ops[T], windows: Windows[T], params: Params, /) -> T:
         """Return the scores (n_rule, n_pmu)."""
 
     def rules(self, params: Params, rate_hz: float, /) -> tuple[Rule, ...]:

@@ -1,10 +1,13 @@
 """Sustained oscillation: the rms of the frequency in four bands.
 
     band        window   rule
-    0.01-0.15   198 s    governors, AGC          per-second means
-    0.15-1      12 s     inter-area modes        every frame
-    1-5         6 s      local and plant modes   every frame
-    5-Nyquist   2 s      torsion, controls       every frame
+    0.01-0.15   198 s    governors, AGC          on means of a second
+    0.15-1      12 s     inter-area modes        on frames
+    1-5         6 s      local and plant modes   on frames
+    5-Nyquist   2 s      torsion, controls       on frames
+
+All are judged ten times a second, whatever the reporting rate: within 0.1 s a window of 2 s changes by a
+twentieth.
 
 Bands and response times as in the tools of the field (limits.md section 8). The energy is the sum of
 squared projections on cosines and sines of the band (a matrix product: the DFT operator is up to 57 times
@@ -26,7 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamproc.core.detector import FREQUENCY, History, Params, Rule, learnt_limit
+from streamproc.core.detector import FREQUENCY, History, Params, Rule, Windows, learnt_limit
 from streamproc.core.graph import Ops, T, last_row, recent, unknown_if
 from streamproc.values import F64
 
@@ -60,6 +63,7 @@ class BandEnergy:
     """One row per band that the reporting rate can show."""
 
     name: str = "band_energy"
+    every_s: float = 0.1  # a window of 2 s and more does not change much within it
     margin_ratio: float = 2.0
     off_delay_ms: int = 2000
     deadband_ratio: float = 0.2
@@ -77,8 +81,8 @@ class BandEnergy:
     def rows(self, rate_hz: float) -> tuple[int, int]:
         """Return the fast and slow rows needed."""
         plan = self._bands(rate_hz)
-        fast = max((2 * half + 2 for band, half in plan if not band.slow), default=1)
-        slow = max((2 * half + 2 for band, half in plan if band.slow), default=1)
+        fast = max((2 * half for band, half in plan if not band.slow), default=0)
+        slow = max((2 * half for band, half in plan if band.slow), default=0)
         return fast, slow
 
     def generic(self, rate_hz: float) -> Params:
@@ -102,17 +106,17 @@ class BandEnergy:
         ]
         return {**params, "limit": np.array(limits)}
 
-    def build(self, ops: Ops[T], fast: T, slow: T, params: Params) -> T:
+    def build(self, ops: Ops[T], windows: Windows[T], params: Params) -> T:
         """Return (n_band, n_pmu)."""
         bands = [band for band in BANDS if band.name in params]
         longest = max((2 * params[band.name].shape[1] for band in bands if not band.slow), default=0)
-        quick = recent(ops, ops.take(fast, 1, FREQUENCY), longest) if longest else fast
+        quick = recent(ops, ops.take(windows.fast, 1, FREQUENCY), longest) if longest else windows.fast
         energies = []
         for band in bands:
             basis = params[band.name]  # (n_wave, half)
             rows = 2 * basis.shape[1]
             if band.slow:
-                window = recent(ops, ops.take(slow, 1, FREQUENCY), rows)
+                window = recent(ops, ops.take(windows.slow, 1, FREQUENCY), rows)
             else:
                 window = quick if rows == longest else ops.part(quick, 0, -rows, None)
             halves = ops.reshape(window, (2, rows // 2, -1))
@@ -123,7 +127,7 @@ class BandEnergy:
         # Harmonic mean; the tiny constant keeps a frozen source at 0 instead of 0 / 0.
         mean = ops.div(ops.mul(first, second), ops.add(ops.add(first, second), ops.const(1e-12)))
         rms = ops.mul(ops.sqrt(mean), ops.const(np.sqrt(2.0) / params["limit"][:, None]))
-        return unknown_if(ops, ops.isnan(last_row(ops, fast, FREQUENCY)), rms)
+        return unknown_if(ops, ops.isnan(last_row(ops, windows.now, FREQUENCY)), rms)
 
     def rules(self, params: Params, _rate_hz: float) -> tuple[Rule, ...]:
         """Return one rule per band."""

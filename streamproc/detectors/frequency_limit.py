@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamproc.core.detector import FREQUENCY, History, Params, Rule
+from streamproc.core.detector import FREQUENCY, History, Params, Rule, Windows
 from streamproc.core.graph import Ops, T, last_row
 from streamproc.values import F64
 
@@ -24,6 +24,7 @@ class FrequencyLimit:
     """Two rows: deviation, large deviation."""
 
     name: str = "frequency_limit"
+    every_s: float = 0.0
     deviation_hz: float = 0.2  # (EU) 2017/1485 Annex III: maximum steady-state deviation, CE
     emergency_hz: float = 0.8  # same: maximum instantaneous deviation, CE
     on_delay_ms: int = 200
@@ -32,7 +33,7 @@ class FrequencyLimit:
 
     def rows(self, _rate_hz: float) -> tuple[int, int]:
         """Return the fast and slow rows needed."""
-        return 1, 0
+        return 0, 0
 
     def generic(self, _rate_hz: float) -> Params:
         """Return the parameters without training."""
@@ -46,9 +47,9 @@ class FrequencyLimit:
         """Return the parameters unchanged."""
         return params
 
-    def build(self, ops: Ops[T], fast: T, _slow: T, params: Params) -> T:
+    def build(self, ops: Ops[T], windows: Windows[T], params: Params) -> T:
         """Return (2, n_pmu)."""
-        deviation = ops.abs(last_row(ops, fast, FREQUENCY))
+        deviation = ops.abs(last_row(ops, windows.now, FREQUENCY))
         return ops.mul(deviation, ops.const(1.0 / params["limit"][:, None]))
 
     def rules(self, params: Params, _rate_hz: float) -> tuple[Rule, ...]:

@@ -33,7 +33,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from streamproc.core.detector import N_QUANTITY, History, Params, Rule, learnt_limit
+from streamproc.core.detector import N_QUANTITY, History, Params, Rule, Windows, learnt_limit
 from streamproc.core.graph import Ops, T, recent, unknown_if
 from streamproc.values import F64
 
@@ -45,6 +45,7 @@ class LowRank:
     """Two rows: spe, t2."""
 
     name: str = "low_rank"
+    every_s: float = 0.0
     window_s: float = 1.0
     variance_ratio: float = 0.9
     rank_max: int = 60
@@ -66,7 +67,7 @@ class LowRank:
 
     def rows(self, rate_hz: float) -> tuple[int, int]:
         """Return the fast and slow rows needed."""
-        return self._samples(rate_hz) + 2, 0
+        return self._samples(rate_hz), 0
 
     def generic(self, _rate_hz: float) -> Params | None:
         """Return None: what is usual can only be learnt at the site."""
@@ -107,12 +108,12 @@ class LowRank:
                 excess[row] = max(self.excess_min, limit - usual[row])
         return {**params, "usual": usual, "excess": excess}
 
-    def build(self, ops: Ops[T], fast: T, _slow: T, params: Params) -> T:
+    def build(self, ops: Ops[T], windows: Windows[T], params: Params) -> T:
         """Return (2, n_pmu)."""
         bins, size = params["bins"], params["size"]
         n_bin, n_pmu = bins.shape[0], size.shape[2]
         zero, one = ops.const(0.0), ops.const(1.0)
-        window = ops.reshape(recent(ops, fast, bins.shape[1]), (bins.shape[1], N_QUANTITY * n_pmu))
+        window = ops.reshape(recent(ops, windows.fast, bins.shape[1]), (bins.shape[1], N_QUANTITY * n_pmu))
         sized = ops.mul(ops.matmul(ops.const(bins), window), ops.const(1.0 / size.reshape(n_bin, -1)))
         sized = ops.reshape(sized, (n_bin, N_QUANTITY, n_pmu))
         masked = ops.isnan(ops.sum(sized, 0))  # (3, n_pmu)
@@ -139,7 +140,7 @@ class LowRank:
         enough = ops.ge(count, ops.const(fitted / 3.0))
         score = ops.where(enough, score, ops.const(np.nan))
         # A PMU is judged only if its present sample came.
-        now = ops.where(ops.isnan(ops.take(fast, 0, -1)), zero, known)  # (3, n_pmu)
+        now = ops.where(ops.isnan(windows.now), zero, known)  # (3, n_pmu)
         absent = ops.ge(zero, ops.sum(now, 0, keep=True))  # (1, n_pmu)
         return unknown_if(ops, absent, score)
 

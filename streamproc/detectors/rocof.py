@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamproc.core.detector import FREQUENCY, History, Params, Rule
+from streamproc.core.detector import FREQUENCY, History, Params, Rule, Windows
 from streamproc.core.graph import Ops, T, last_row, recent, unknown_if
 from streamproc.values import F64
 
@@ -22,6 +22,7 @@ class Rocof:
     """One row: the slope."""
 
     name: str = "rocof"
+    every_s: float = 0.0
     window_s: float = 0.5  # NC DCC Art. 28(2)(k)
     limit_hz_s: float = 0.5
     on_delay_ms: int = 0
@@ -33,7 +34,7 @@ class Rocof:
 
     def rows(self, rate_hz: float) -> tuple[int, int]:
         """Return the fast and slow rows needed."""
-        return self._samples(rate_hz) + 2, 0
+        return self._samples(rate_hz), 0
 
     def generic(self, rate_hz: float) -> Params:
         """Return the parameters without training."""
@@ -49,12 +50,12 @@ class Rocof:
         """Return the parameters unchanged."""
         return params
 
-    def build(self, ops: Ops[T], fast: T, _slow: T, params: Params) -> T:
+    def build(self, ops: Ops[T], windows: Windows[T], params: Params) -> T:
         """Return (1, n_pmu)."""
         slope = params["slope"] / params["limit"]
-        window = ops.take(recent(ops, fast, slope.size), 1, FREQUENCY)  # (n_sample, n_pmu)
+        window = ops.take(recent(ops, windows.fast, slope.size), 1, FREQUENCY)  # (n_sample, n_pmu)
         score = ops.abs(ops.matmul(ops.const(slope[None, :]), window))
-        return unknown_if(ops, ops.isnan(last_row(ops, fast, FREQUENCY)), score)
+        return unknown_if(ops, ops.isnan(last_row(ops, windows.now, FREQUENCY)), score)
 
     def rules(self, params: Params, _rate_hz: float) -> tuple[Rule, ...]:
         """Return the rule."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamproc.core.detector import VOLTAGE, History, Params, Rule
+from streamproc.core.detector import VOLTAGE, History, Params, Rule, Windows
 from streamproc.core.graph import Ops, T, last_row
 from streamproc.values import F64
 
@@ -22,6 +22,7 @@ class VoltageLimit:
     """Two rows: low, high."""
 
     name: str = "voltage_limit"
+    every_s: float = 0.0
     low_pu: float = 0.10  # below the base: 0.90 pu
     high_pu: float = 0.10  # above the base: 1.10 pu
     on_delay_ms: int = 200
@@ -30,7 +31,7 @@ class VoltageLimit:
 
     def rows(self, _rate_hz: float) -> tuple[int, int]:
         """Return the fast and slow rows needed."""
-        return 1, 0
+        return 0, 0
 
     def generic(self, _rate_hz: float) -> Params:
         """Return the parameters without training."""
@@ -44,10 +45,11 @@ class VoltageLimit:
         """Return the parameters unchanged."""
         return params
 
-    def build(self, ops: Ops[T], fast: T, _slow: T, params: Params) -> T:
+    def build(self, ops: Ops[T], windows: Windows[T], params: Params) -> T:
         """Return (2, n_pmu)."""
         signed = ops.mul(
-            last_row(ops, fast, VOLTAGE), ops.const(np.array([[-1.0], [1.0]]) / params["limit"][:, None])
+            last_row(ops, windows.now, VOLTAGE),
+            ops.const(np.array([[-1.0], [1.0]]) / params["limit"][:, None]),
         )
         return ops.maximum(signed, ops.const(0.0))
 

@@ -15,7 +15,7 @@ import msgspec
 from streamproc.core.detector import Rule
 from streamproc.errors import ConfigError
 
-FORMAT = "streamproc-bundle/1"
+FORMAT = "streamproc-bundle/2"
 OVERRIDES = ("enabled", "limit", "priority", "on_delay_ms", "off_delay_ms", "deadband_ratio")
 
 
@@ -40,11 +40,21 @@ class RuleTable(Table, frozen=True):
     text: str
 
 
+class GraphTable(Table, frozen=True):
+    """`[[model.graph]]`: one ONNX file, judged at the instants whose number is a multiple of `stride`."""
+
+    file: str
+    digest: str
+    stride: int
+    fast_rows: int
+    slow_rows: int
+    rule_count: int
+
+
 class ModelTable(Table, frozen=True):
-    """`[[model]]`: one graph, for one area and reporting rate, or for any."""
+    """`[[model]]`: the graphs for one area and reporting rate, or for any; their rules one after another."""
 
     name: str
-    file: str
     digest: str
     golden: str
     area: str
@@ -57,6 +67,7 @@ class ModelTable(Table, frozen=True):
     slow_rows: int
     opset: int
     notes: tuple[str, ...]
+    graph: tuple[GraphTable, ...]
     rule: tuple[RuleTable, ...]
 
 

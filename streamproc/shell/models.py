@@ -1,13 +1,15 @@
 """Bundles into models that score: the only importer of ONNX Runtime.
 
 Before a bundle is used, on the same bytes in memory: the manifest is read strictly, the SHA-256 of the
-model must be the manifest's, the graph may hold only accepted operators (`onnx_file`), inputs and outputs
-must have the announced shapes, and the golden vectors must come out within 1e-5 of the numpy reference.
+every graph must be the manifest's, the graph may hold only accepted operators (`onnx_file`), inputs and
+outputs must have the announced shapes, and the golden vectors must come out within 1e-5 of the numpy
+reference.
 Anything else is a ModelError with the file and the rule; a worker that was told to use a bundle does not
 start with another one.
 
 One thread per session: up to about 1,000 channels a second thread costs more than it brings, and one thread
-gives the same bits for the same window, however the records were batched.
+gives the same bits for the same window, however the records were batched. A model has one graph per stride
+(`core.scoring`): between the instants at which a graph is judged, its rows of the scores are NaN.
 
 Which model scores an area (`ModelSet.for_area`):
 
@@ -25,7 +27,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -35,9 +37,10 @@ import msgspec
 import numpy as np
 import onnxruntime as ort
 
-from streamproc.core.detector import N_QUANTITY, AreaModel, Rule
+from streamproc.core.detector import N_QUANTITY, AreaModel, Rule, Windows
+from streamproc.core.scoring import model_digest
 from streamproc.errors import ModelError
-from streamproc.shell.manifest import FORMAT, Manifest, ModelTable, check_override, override_rule
+from streamproc.shell.manifest import FORMAT, GraphTable, Manifest, ModelTable, check_override, override_rule
 from streamproc.shell.onnx_file import check_model
 from streamproc.values import F32, F64, I64
 
@@ -45,30 +48,54 @@ TOLERANCE = 1e-5  # of 1 + |score|: ONNX in float32 against numpy in float64
 MODEL_SIZE_MAX = 64 * 1024 * 1024  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """One model of a bundle with its session."""
+class SessionScorer:
+    """One graph: bytes in, scores out. Checked for what it may hold, not against a manifest."""
 
-    table: ModelTable
-    rules: tuple[Rule, ...]
-    session: Any
+    def __init__(self, model: bytes, where: str = "model") -> None:
+        check_model(model, where)
+        self.session = open_session(model, where)
+        sizes = {edge.name: edge.shape for edge in self.session.get_inputs()}
+        self._fast_rows, self._slow_rows = (
+            sizes[name][0] if name in sizes else 0 for name in ("fast", "slow")
+        )
 
-    def score(self, fast: F32, slow: F32) -> F32:
-        """Return the scores (n_rule, n_pmu) of the last row."""
-        scores: F32 = self.session.run(None, {"fast": fast, "slow": slow})[0]
+    def __call__(self, windows: Windows[F32], columns: I64 | None = None) -> F32:
+        """Return the scores (n_rule, n_pmu); `columns`: the PMU of each column of the graph, -1 for none."""
+        feed = {"now": windows.now}
+        if self._fast_rows:
+            feed["fast"] = windows.fast[-self._fast_rows :]
+        if self._slow_rows:
+            feed["slow"] = windows.slow[-self._slow_rows :]
+        if columns is not None:
+            feed = {name: _columns(array, columns) for name, array in feed.items()}
+        scores: F32 = self.session.run(None, feed)[0]
         return scores
 
 
-class SessionScorer:
-    """A graph without a manifest, for fitting: bytes in, scores out."""
+@dataclass(frozen=True, slots=True)
+class LoadedGraph:
+    """One graph of a model: when it is judged, and which rows of the scores are its own."""
 
-    def __init__(self, model: bytes) -> None:
-        check_model(model, "model")
-        self._session = open_session(model, "model")
+    stride: int
+    rows: slice
+    score: SessionScorer
 
-    def __call__(self, fast: F32, slow: F32) -> F32:
-        """Return the scores (n_rule, n_pmu) of the last row."""
-        scores: F32 = self._session.run(None, {"fast": fast, "slow": slow})[0]
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """One model of a bundle with its graphs."""
+
+    table: ModelTable
+    rules: tuple[Rule, ...]
+    graphs: tuple[LoadedGraph, ...]
+
+    def score(self, windows: Windows[F32], instant: int, columns: I64 | None = None) -> F32:
+        """Return the scores (n_rule, n_column); the rows of a graph that is not judged now are NaN."""
+        n_column = windows.now.shape[1] if columns is None else columns.size
+        scores = np.full((len(self.rules), n_column), np.nan, dtype=np.float32)
+        for graph in self.graphs:
+            if instant % graph.stride == 0:
+                scores[graph.rows] = graph.score(windows, columns)
         return scores
 
 
@@ -111,34 +138,49 @@ class Bundle:
             raise ModelError(f"{where}: {error}") from error
         if manifest.bundle.format != FORMAT:
             raise ModelError(f"{where}: format {manifest.bundle.format!r}, expected {FORMAT!r}")
-        loaded = tuple(
-            _load_model(table, read(table.file), read(table.golden), str(root)) for table in manifest.model
-        )
+        loaded = tuple(_load_model(table, read, str(root)) for table in manifest.model)
         return cls(manifest.bundle.name, loaded)
 
 
-def _load_model(table: ModelTable, model: bytes, golden: bytes, root: str) -> LoadedModel:
-    where = f"{root}/{table.file}"
-    if len(model) > MODEL_SIZE_MAX:
-        raise ModelError(f"{where}: {len(model)} bytes, at most {MODEL_SIZE_MAX}")
-    digest = hashlib.sha256(model).hexdigest()
-    if digest != table.digest:
-        raise ModelError(f"{where}: digest {digest[:12]}..., the manifest says {table.digest[:12]}...")
-    check_model(model, where)
-    session = open_session(model, where)
-    _check_shapes(table, session, where)
-    loaded = LoadedModel(table, tuple(Rule(**msgspec.structs.asdict(rule)) for rule in table.rule), session)
-    _check_golden(loaded, golden, f"{root}/{table.golden}")
+def _load_model(table: ModelTable, read: Callable[[str], bytes], root: str) -> LoadedModel:
+    graphs, row = [], 0
+    for graph in table.graph:
+        score = _load_graph(graph, table, read(graph.file), f"{root}/{graph.file}")
+        graphs.append(LoadedGraph(graph.stride, slice(row, row + graph.rule_count), score))
+        row += graph.rule_count
+    where = f"{root}/manifest.toml: model {table.name}"
+    if row != len(table.rule):
+        raise ModelError(f"{where}: its graphs give {row} rows of scores for {len(table.rule)} rules")
+    if model_digest([(graph.stride, graph.digest) for graph in table.graph]) != table.digest:
+        raise ModelError(f"{where}: digest {table.digest[:12]}... is not that of its graphs")
+    rules = tuple(Rule(**msgspec.structs.asdict(rule)) for rule in table.rule)
+    loaded = LoadedModel(table, rules, tuple(graphs))
+    _check_golden(loaded, read(table.golden), f"{root}/{table.golden}")
     return loaded
 
 
-def _check_shapes(table: ModelTable, session: Any, where: str) -> None:  # noqa: ANN401
-    width = None if table.any_stations else len(table.stations)
-    expected = {
-        "fast": (table.fast_rows, N_QUANTITY, width),
-        "slow": (table.slow_rows, N_QUANTITY, width),
-        "score": (len(table.rule), width),
+def _load_graph(graph: GraphTable, table: ModelTable, model: bytes, where: str) -> SessionScorer:
+    if len(model) > MODEL_SIZE_MAX:
+        raise ModelError(f"{where}: {len(model)} bytes, at most {MODEL_SIZE_MAX}")
+    digest = hashlib.sha256(model).hexdigest()
+    if digest != graph.digest:
+        raise ModelError(f"{where}: digest {digest[:12]}..., the manifest says {graph.digest[:12]}...")
+    rows = (graph.fast_rows, graph.slow_rows)
+    if graph.stride < 1 or rows[0] > table.fast_rows or rows[1] > table.slow_rows:
+        raise ModelError(f"{where}: stride {graph.stride}, rows {rows}: the manifest contradicts itself")
+    score = SessionScorer(model, where)
+    _check_shapes(graph, None if table.any_stations else len(table.stations), score.session, where)
+    return score
+
+
+def _check_shapes(graph: GraphTable, width: int | None, session: Any, where: str) -> None:  # noqa: ANN401
+    expected: dict[str, tuple[int | None, ...]] = {
+        "now": (N_QUANTITY, width),
+        "score": (graph.rule_count, width),
     }
+    for name, rows in (("fast", graph.fast_rows), ("slow", graph.slow_rows)):
+        if rows:
+            expected[name] = (rows, N_QUANTITY, width)
     found = {edge.name: edge for edge in (*session.get_inputs(), *session.get_outputs())}
     if set(found) != set(expected):
         raise ModelError(f"{where}: inputs and outputs {sorted(found)}, expected {sorted(expected)}")
@@ -151,14 +193,15 @@ def _check_shapes(table: ModelTable, session: Any, where: str) -> None:  # noqa:
 def _check_golden(model: LoadedModel, golden: bytes, where: str) -> None:
     try:
         with np.load(io.BytesIO(golden), allow_pickle=False) as vectors:
-            fast, slow, expected = vectors["fast"], vectors["slow"], vectors["score"]
-            pairs = [(fast[i], slow[i], expected[i]) for i in range(expected.shape[0])]
+            now, fast, slow = (vectors[name].astype(np.float32) for name in ("now", "fast", "slow"))
+            expected = vectors["score"]
+            pairs = [(Windows(now[i], fast[i], slow[i]), expected[i]) for i in range(expected.shape[0])]
     except (ValueError, KeyError, OSError, IndexError, EOFError, zipfile.BadZipFile) as error:
         raise ModelError(f"{where}: golden vectors cannot be read: {error}") from error
     if not pairs:
         raise ModelError(f"{where}: no golden vectors")
-    for one, two, wanted in pairs:
-        score = model.score(one.astype(np.float32), two.astype(np.float32))
+    for windows, wanted in pairs:
+        score = model.score(windows, 0)  # every graph is judged at instant 0
         same_gaps = score.shape == wanted.shape and bool((np.isnan(score) == np.isnan(wanted)).all())
         known = np.isfinite(wanted)
         if not same_gaps or bool(
@@ -182,11 +225,11 @@ class PlainModel:
         self.reason = reason
         self.fallback_count = 0
 
-    def score(self, fast: F32, slow: F32) -> F32:
-        """Return the scores (n_rule, n_pmu) of the last row of `fast`."""
+    def score(self, windows: Windows[F32], instant: int) -> F32:
+        """Return the scores (n_rule, n_pmu) of an instant."""
+        scores = self._score(windows, instant, self._columns)
         if self._columns is None:
-            return self._score(fast, slow)
-        scores = self._score(_columns(fast, self._columns), _columns(slow, self._columns))
+            return scores
         out = np.full((scores.shape[0], self._n_pmu), np.nan, dtype=np.float32)
         present = self._columns >= 0
         out[:, self._columns[present]] = scores[:, present]
@@ -206,13 +249,9 @@ class MixedModel:
         self.reason = reason
         self.fallback_count = count
 
-    def score(self, fast: F32, slow: F32) -> F32:
-        """Return the scores (n_rule, n_pmu) of the last row of `fast`."""
-        parts = [
-            model.score(fast[-model.fast_rows :], slow[-model.slow_rows :])
-            for model in (self._site, self._generic)
-        ]
-        return np.concatenate(parts)
+    def score(self, windows: Windows[F32], instant: int) -> F32:
+        """Return the scores (n_rule, n_pmu) of an instant."""
+        return np.concatenate([model.score(windows, instant) for model in (self._site, self._generic)])
 
 
 class AdjustedModel:
@@ -228,15 +267,15 @@ class AdjustedModel:
         self.reason = model.reason
         self.fallback_count = model.fallback_count
 
-    def score(self, fast: F32, slow: F32) -> F32:
-        """Return the scores (n_rule, n_pmu) of the last row of `fast`."""
-        scores: F32 = self._model.score(fast, slow)[self._rows] * self._factor
+    def score(self, windows: Windows[F32], instant: int) -> F32:
+        """Return the scores (n_rule, n_pmu) of an instant."""
+        scores: F32 = self._model.score(windows, instant)[self._rows] * self._factor
         return scores
 
 
 def _columns(window: F32, columns: I64) -> F32:
-    chosen = np.ascontiguousarray(window[:, :, np.maximum(columns, 0)])
-    chosen[:, :, columns < 0] = np.nan
+    chosen = np.ascontiguousarray(window[..., np.maximum(columns, 0)])
+    chosen[..., columns < 0] = np.nan
     return chosen
 
 

@@ -1,7 +1,8 @@
 """`streamproc train anomaly`: fit the detectors of a site on event-free data, in closed form, in seconds.
 
 Two passes. First every detector fits its parameters on the whole recording (regressions, principal
-components), its limits still 1. Then the very graph that will run live scores every tick of the recording;
+components), its limits still 1. Then the very graphs that will run live score the recording, at the very
+instants at which they would have been judged live;
 the learnt limits are taken from these levels: median + margin * (maximum - median), margin fixed in the
 detector. So the calibration cannot differ from the live path, and the margin never sees an event.
 
@@ -21,8 +22,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamproc.core.detector import N_QUANTITY, History, Rule
-from streamproc.core.scoring import Plan
+from streamproc.core.detector import N_QUANTITY, History, Rule, Windows
+from streamproc.core.scoring import Plan, stride_of
+from streamproc.core.window import BRIDGED_ROWS, bridged
 from streamproc.detectors import DETECTORS
 from streamproc.errors import ModelError
 from streamproc.training.bundle import ModelSpec, write_bundle
@@ -32,7 +34,7 @@ from streamproc.values import F32, F64
 KNOWN_S_MIN = 60.0  # s of known data that at least one channel must have
 QUANTITY_NAMES = ("frequency", "voltage", "angle")
 
-Scorer = Callable[[F32, F32], F32]
+Scorer = Callable[[Windows[F32]], F32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Recorded:
     nominal_hz: float
     fast: F32  # (n_tick, 3, n_pmu)
     base_v: F64  # (n_pmu,), NaN: relative to its own level
+    first_instant: int = 0  # number of the first tick on the grid
 
 
 class TapModel:
@@ -60,11 +63,13 @@ class TapModel:
     def __init__(self, n_pmu: int) -> None:
         self.base_v: F64 = np.full(n_pmu, np.nan)
         self.rows: list[F32] = []
+        self.first_instant = 0
 
-    def score(self, fast: F32, _slow: F32) -> F32:
+    def score(self, windows: Windows[F32], instant: int) -> F32:
         """Return no scores."""
-        self.rows.append(fast[-1].copy())
-        return np.zeros((0, fast.shape[2]), dtype=np.float32)
+        self.first_instant = self.first_instant if self.rows else instant
+        self.rows.append(windows.now.copy())
+        return np.zeros((0, windows.now.shape[1]), dtype=np.float32)
 
 
 class Tap:
@@ -88,7 +93,9 @@ class Tap:
             if not model.rows or (known is not None and known.fast.shape[0] >= len(model.rows)):
                 continue
             fast = np.stack(model.rows)
-            best[area, rate_hz] = Recorded(area, stations, rate_hz, nominal_hz, fast, model.base_v)
+            best[area, rate_hz] = Recorded(
+                area, stations, rate_hz, nominal_hz, fast, model.base_v, model.first_instant
+            )
         return list(best.values())
 
 
@@ -102,7 +109,8 @@ def fit_bundle(
     specs = []
     for number, recorded in enumerate(recordings):
         digest.update(
-            repr((recorded.area, recorded.stations, recorded.rate_hz)).encode() + recorded.fast.tobytes()
+            repr((recorded.area, recorded.stations, recorded.rate_hz, recorded.first_instant)).encode()
+            + recorded.fast.tobytes()
         )
         specs.append(fit_area(recorded, f"area_{number}", open_model))
     return write_bundle("site", specs, {"command": command, "data_sha256": digest.hexdigest()})
@@ -112,10 +120,12 @@ def fit_area(recorded: Recorded, name: str, open_model: Callable[[bytes], Scorer
     """Return the fitted model of one area; raises ModelError if there is too little data."""
     notes = _check_enough(recorded)
     rate_hz, n_pmu = recorded.rate_hz, len(recorded.stations)
-    history = History(rate_hz, recorded.fast.astype(np.float64), seconds_of(recorded.fast, rate_hz))
-    fitted = [(detector, detector.fit(history)) for detector in DETECTORS]
+    seconds = seconds_of(recorded.fast, rate_hz)
+    history = History(rate_hz, recorded.fast.astype(np.float64), seconds, recorded.first_instant)
+    by_stride = sorted(DETECTORS, key=lambda detector: stride_of(detector, rate_hz))  # as the rows of scores
+    fitted = [(detector, detector.fit(history)) for detector in by_stride]
     draft = Plan(rate_hz, tuple(fitted))
-    levels = score_all(draft, history, open_model(emit(draft, n_pmu, {})))  # (n_tick, n_rule, n_pmu)
+    levels = score_all(draft, history, open_graphs(draft, n_pmu, open_model))  # (n_tick, n_rule, n_pmu)
     parts, row = [], 0
     for detector, params in fitted:
         count = len(detector.rules(params, rate_hz))
@@ -127,20 +137,36 @@ def fit_area(recorded: Recorded, name: str, open_model: Callable[[bytes], Scorer
     )
 
 
-def score_all(plan: Plan, history: History, score: Scorer) -> F64:
-    """Return the scores (n_tick, n_rule, n_pmu) of every tick; before the start is NaN."""
-    n_tick, n_quantity, n_pmu = history.fast.shape
-    fast_rows, slow_rows = plan.fast_rows, plan.slow_rows
-    fast = np.full((fast_rows - 1 + n_tick, n_quantity, n_pmu), np.nan, dtype=np.float32)
-    fast[fast_rows - 1 :] = history.fast
-    slow = np.full((slow_rows + history.slow.shape[0], n_quantity, n_pmu), np.nan, dtype=np.float32)
-    slow[slow_rows:] = history.slow
-    out = np.empty((n_tick, len(plan.rules), n_pmu))
+def open_graphs(
+    plan: Plan, n_pmu: int, open_model: Callable[[bytes], Scorer]
+) -> tuple[tuple[Plan, Scorer], ...]:
+    """Return the graphs of a plan, each with what runs it."""
+    return tuple((graph, open_model(emit(graph, n_pmu, {}))) for graph in plan.graphs)
+
+
+def score_all(plan: Plan, history: History, graphs: Sequence[tuple[Plan, Scorer]]) -> F64:
+    """Return the scores (n_tick, n_rule, n_pmu) of every tick, as live; before the start is NaN."""
+    n_tick, _, n_pmu = history.fast.shape
+    fast_rows, slow_rows = max(1, plan.fast_rows), max(1, plan.slow_rows)
+    now = history.fast.astype(np.float32)
+    fast, slow = _padded(now, fast_rows - 1), _padded(history.slow.astype(np.float32), slow_rows)
+    out = np.full((n_tick, len(plan.rules), n_pmu), np.nan)
     per_second = max(1, round(history.rate_hz))
-    for tick in range(n_tick):
-        second = min(tick // per_second, history.slow.shape[0])
-        out[tick] = score(fast[tick : tick + fast_rows], slow[second : second + slow_rows])
+    row = 0
+    for graph, score in graphs:
+        count = len(graph.rules)
+        for tick in range(-history.first_instant % graph.stride, n_tick, graph.stride):
+            second = min(tick // per_second, history.slow.shape[0])
+            windows = Windows(now[tick], fast[tick : tick + fast_rows], slow[second : second + slow_rows])
+            out[tick, row : row + count] = score(windows)
+        row += count
     return out
+
+
+def _padded(rows: F32, before: int) -> F32:
+    """Return the rows as windows hold them: short gaps bridged, and unknown rows before the first."""
+    blank = np.full((max(before, BRIDGED_ROWS), *rows.shape[1:]), np.nan, dtype=np.float32)
+    return np.concatenate([blank[:before], bridged(blank[:BRIDGED_ROWS], rows)])
 
 
 def seconds_of(fast: F32 | F64, rate_hz: float) -> F64:

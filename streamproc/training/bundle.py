@@ -1,9 +1,13 @@
 """A model bundle: what is shipped to a worker, as files in memory.
 
-    manifest.toml     [bundle] name, version, created_from ...; one [[model]] per area and reporting rate
-                      with its digest, stations in column order, rows of the windows, rules of its scores
-    <name>.onnx       the graph; `digest` in the manifest is the SHA-256 of exactly these bytes
-    <name>.npz        golden vectors: fast, slow, and the score that the numpy reference gives for them
+    manifest.toml         [bundle] name, version, created_from ...; one [[model]] per area and reporting rate
+                          with its digest, stations in column order, rows of the windows, rules of its scores,
+                          and one [[model.graph]] per stride
+    <name>.onnx           the graph that is judged at every instant, and
+    <name>_each_<n>.onnx  the one that is judged at every n-th; `digest` of a graph in the manifest is the
+                          SHA-256 of exactly these bytes, that of the model covers all its graphs
+    <name>.npz            golden vectors: now, fast, slow, and the score that the numpy reference gives for
+                          them, all graphs together
 
 The generic bundle has one model per usual reporting rate, any number of PMUs, and no learnt limits. A
 worker re-checks everything before it uses a bundle (`streamproc.shell.models`).
@@ -20,18 +24,28 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from streamproc.core.detector import N_QUANTITY
-from streamproc.core.scoring import Plan, score_numpy
+from streamproc.core.detector import N_QUANTITY, Windows
+from streamproc.core.scoring import Plan, model_digest, score_numpy
+from streamproc.core.window import BRIDGED_ROWS, bridged
 from streamproc.detectors import DETECTORS
 from streamproc.training.onnx_graph import OPSET, emit
 from streamproc.values import F32, F64
 
-FORMAT = "streamproc-bundle/1"
+FORMAT = "streamproc-bundle/2"
 # Reporting rates of IEEE C37.118.1 for 50 and 60 Hz, and the ones in use around them.
 GENERIC_RATES_HZ = (10.0, 12.0, 15.0, 20.0, 25.0, 30.0, 50.0, 60.0, 100.0, 120.0)
 INPUTS = (
-    {"name": "fast", "order": "row, quantity, pmu", "row": "reporting instant, oldest first"},
-    {"name": "slow", "order": "row, quantity, pmu", "row": "mean of one UTC second, oldest first"},
+    {"name": "now", "order": "quantity, pmu", "row": "the reporting instant to be judged, as it came"},
+    {
+        "name": "fast",
+        "order": "row, quantity, pmu",
+        "row": "reporting instant, oldest first, short gaps bridged",
+    },
+    {
+        "name": "slow",
+        "order": "row, quantity, pmu",
+        "row": "mean of one UTC second, oldest first, short gaps bridged",
+    },
 )
 QUANTITIES = ("frequency minus nominal, Hz", "voltage magnitude / base - 1, pu", "angle step, rad")
 
@@ -69,10 +83,13 @@ def write_bundle(name: str, specs: Sequence[ModelSpec], created_from: Mapping[st
     models = []
     for spec in specs:
         n_pmu = None if spec.stations is None else len(spec.stations)
-        model = emit(spec.plan, n_pmu, {"bundle": name, "model": spec.name, "area": spec.area})
-        files[f"{spec.name}.onnx"] = model
+        graphs = []
+        for graph in spec.plan.graphs:
+            file = f"{spec.name}.onnx" if graph.stride == 1 else f"{spec.name}_each_{graph.stride}.onnx"
+            files[file] = emit(graph, n_pmu, {"bundle": name, "model": spec.name, "area": spec.area})
+            graphs.append(_graph_table(graph, file, files[file]))
         files[f"{spec.name}.npz"] = _golden(spec.plan, n_pmu or 2)
-        models.append(_model_table(spec, hashlib.sha256(model).hexdigest()))
+        models.append(_model_table(spec, graphs))
     manifest = {
         "bundle": {
             "format": FORMAT,
@@ -88,11 +105,21 @@ def write_bundle(name: str, specs: Sequence[ModelSpec], created_from: Mapping[st
     return files
 
 
-def _model_table(spec: ModelSpec, digest: str) -> dict[str, Any]:
+def _graph_table(graph: Plan, file: str, model: bytes) -> dict[str, Any]:
+    return {
+        "file": file,
+        "digest": hashlib.sha256(model).hexdigest(),
+        "stride": graph.stride,
+        "fast_rows": graph.fast_rows,
+        "slow_rows": graph.slow_rows,
+        "rule_count": len(graph.rules),
+    }
+
+
+def _model_table(spec: ModelSpec, graphs: list[dict[str, Any]]) -> dict[str, Any]:
     table: dict[str, Any] = {
         "name": spec.name,
-        "file": f"{spec.name}.onnx",
-        "digest": digest,
+        "digest": model_digest([(graph["stride"], graph["digest"]) for graph in graphs]),
         "golden": f"{spec.name}.npz",
         "area": spec.area,
         "any_stations": spec.stations is None,
@@ -100,10 +127,11 @@ def _model_table(spec: ModelSpec, digest: str) -> dict[str, Any]:
         "rate_hz": spec.plan.rate_hz,
         "nominal_hz": spec.nominal_hz,
         "base_v": [float(volts) for volts in spec.base_v],
-        "fast_rows": spec.plan.fast_rows,
-        "slow_rows": spec.plan.slow_rows,
+        "fast_rows": max(1, spec.plan.fast_rows),
+        "slow_rows": max(1, spec.plan.slow_rows),
         "opset": OPSET,
         "notes": list(spec.notes),
+        "graph": graphs,
         "rule": [asdict(rule) for rule in spec.plan.rules],
     }
     return table
@@ -111,15 +139,16 @@ def _model_table(spec: ModelSpec, digest: str) -> dict[str, Any]:
 
 def _golden(plan: Plan, n_pmu: int) -> bytes:
     """Return golden vectors: ambient noise with a step at the end, and the same with gaps."""
-    fast, slow = golden_windows(plan, n_pmu)
-    score = np.stack([score_numpy(plan, one, two) for one, two in zip(fast, slow, strict=True)])
+    pairs = golden_windows(plan, n_pmu)
+    now, fast, slow = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
+    score = np.stack([score_numpy(plan, windows) for windows in pairs])
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, fast=fast, slow=slow, score=score.astype(np.float64))
+    np.savez_compressed(buffer, now=now, fast=fast, slow=slow, score=score.astype(np.float64))
     return buffer.getvalue()
 
 
-def golden_windows(plan: Plan, n_pmu: int) -> tuple[F32, F32]:
-    """Return (2, rows, 3, n_pmu) windows, the same on every machine."""
+def golden_windows(plan: Plan, n_pmu: int) -> list[Windows[F32]]:
+    """Return two instants, the same on every machine."""
 
     def wave(rows: int) -> F64:
         row = np.arange(rows)[:, None, None]
@@ -129,14 +158,15 @@ def golden_windows(plan: Plan, n_pmu: int) -> tuple[F32, F32]:
         noise = np.modf((row * 97.0 + channel * 31.0 + 1.0) * 0.6180339887498949)[0] - 0.5
         return np.asarray(np.round(size * (noise + np.cos(0.05 * row + channel)), 5))
 
-    fast, slow = wave(plan.fast_rows), wave(plan.slow_rows)
+    n_fast, n_slow = max(1, plan.fast_rows), max(1, plan.slow_rows)
+    fast, slow = wave(n_fast + BRIDGED_ROWS), wave(n_slow).astype(np.float32)
     fast[-2:, 0, 0] += 0.05
     fast[-2:, 1, 0] -= 0.03
     gaps = -fast  # the other sign, too
     gaps[-6:-4, :, 0] = np.nan  # bridged
     gaps[-1, 1, :] = np.nan  # the sample to be judged is missing
     gaps[-20:-10, 2, -1] = np.nan  # too long to bridge
-    return (
-        np.stack([fast, gaps]).astype(np.float32),
-        np.stack([slow, slow]).astype(np.float32),
-    )
+    return [
+        Windows(rows[-1], bridged(rows[:BRIDGED_ROWS], rows[BRIDGED_ROWS:]), slow)
+        for rows in (fast.astype(np.float32), gaps.astype(np.float32))
+    ]

@@ -21,9 +21,8 @@ import numpy as np
 
 from streamproc.core.detector import History
 from streamproc.core.scoring import Plan
-from streamproc.training.anomaly import Recorded, Scorer, fit_area, score_all, seconds_of
+from streamproc.training.anomaly import Recorded, Scorer, fit_area, open_graphs, score_all, seconds_of
 from streamproc.training.bundle import generic_plan
-from streamproc.training.onnx_graph import emit
 from streamproc.values import F32, F64, Bool
 
 TIERS = {  # sd of voltage pu, frequency Hz, angle deg
@@ -82,12 +81,12 @@ def evaluate(
     n_fit = round(600 * rate_hz)
     rest = features(None, ambient_hz[:n_fit], tier, rate_hz, rng, n_pmu)
     plan = generic_plan(rate_hz) if generic else _fitted(meta, rest, open_model)
-    score = open_model(emit(plan, n_pmu, {}))
+    graphs = open_graphs(plan, n_pmu, open_model)
     rows = [row for row, rule in enumerate(plan.rules) if rule.on_delay_ms == 0]
     names = [plan.rules[row].name for row in rows]
 
     def raised(fast: F64) -> Bool:
-        scores = score_all(plan, History(rate_hz, fast, seconds_of(fast, rate_hz)), score)[:, rows]
+        scores = score_all(plan, History(rate_hz, fast, seconds_of(fast, rate_hz)), graphs)[:, rows]
         over: Bool = np.asarray((scores >= 1.0).any(axis=2))  # (n_tick, n_rule)
         return over
 
@@ -100,7 +99,11 @@ def evaluate(
         if event.dv < 0.002 and event.df < 0.005:
             continue
         tally.add(event, lead, raised(features(x[number], under, tier, rate_hz, rng, n_pmu)))
-    episodes = {name: _episodes(column) for name, column in zip(names, quiet.T, strict=True)}
+    strides = [graph.stride for graph in plan.graphs for _ in graph.rules]
+    episodes = {
+        name: _episodes(quiet[:: strides[row], i])
+        for i, (name, row) in enumerate(zip(names, rows, strict=True))
+    }
     return tally.report(episodes, quiet.shape[0] / rate_hz)
 
 

@@ -1,7 +1,7 @@
 """The expression of the detectors, written as ONNX nodes.
 
 `OnnxOps` implements the same operations as `core.graph.NumpyOps`, but each call adds one node. Equal calls
-give the same node (hash-consing), so that detectors in different files share, for example, the bridged
+give the same node (hash-consing), so that detectors in different files share, for example, a slice of a
 window without knowing of each other. float32 throughout; opset 18, IR 9: understood by every ONNX Runtime
 since 1.17.
 """
@@ -9,7 +9,7 @@ since 1.17.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from streamproc.core.detector import N_QUANTITY
+from streamproc.core.detector import N_QUANTITY, Windows
 from streamproc.core.scoring import Plan, build_all
 
 OPSET = 18
@@ -27,7 +27,8 @@ IR_VERSION = 9
 class OnnxOps:
     """Collects nodes and constants; `T` is the name of an edge."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Mapping[str, int] | None = None) -> None:
+        self._rows = rows or {}  # of the inputs that are windows
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
         self._known: dict[tuple[Any, ...], str] = {}
@@ -117,6 +118,8 @@ class OnnxOps:
 
     def part(self, a: str, axis: int, start: int, stop: int | None) -> str:
         """Return rows start..stop of an axis."""
+        if axis == 0 and stop is None and start == -self._rows.get(a, 0):
+            return a
         last = 2**31 - 1 if stop is None else stop
         return self._node("Slice", a, self._ints(start), self._ints(last), self._ints(axis))
 
@@ -134,18 +137,21 @@ class OnnxOps:
 
 
 def emit(plan: Plan, n_pmu: int | None, metadata: dict[str, str]) -> bytes:
-    """Return the ONNX file of a plan; `n_pmu` None leaves the number of PMUs open."""
-    ops = OnnxOps()
-    scores = build_all(ops, "fast", "slow", plan.parts)
+    """Return the plan as one ONNX file; `n_pmu` None leaves the number of PMUs open.
+
+    A window at which no part looks is not an input.
+    """
+    rows = {"fast": plan.fast_rows, "slow": plan.slow_rows}
+    ops = OnnxOps(rows)
+    scores = build_all(ops, Windows("now", "fast", "slow"), plan.ordered)
     ops.nodes.append(helper.make_node("Identity", [scores], ["score"]))
     width: int | str = "pmu" if n_pmu is None else n_pmu
+    shapes: dict[str, list[int | str]] = {"now": [N_QUANTITY, width]}
+    shapes |= {name: [count, N_QUANTITY, width] for name, count in rows.items() if count}
     graph = helper.make_graph(
         ops.nodes,
         "streamproc",
-        [
-            helper.make_tensor_value_info("fast", TensorProto.FLOAT, [plan.fast_rows, N_QUANTITY, width]),
-            helper.make_tensor_value_info("slow", TensorProto.FLOAT, [plan.slow_rows, N_QUANTITY, width]),
-        ],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
         [helper.make_tensor_value_info("score", TensorProto.FLOAT, [len(plan.rules), width])],
         initializer=list(ops.constants.values()),
     )

@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streamproc.core.detector import ANGLE, FREQUENCY, VOLTAGE, History
+from streamproc.core.detector import ANGLE, FREQUENCY, VOLTAGE, History, Windows
 from streamproc.core.scoring import Plan, score_numpy
 from streamproc.detectors import DETECTORS
 from streamproc.detectors.band_energy import BANDS
 from streamproc.detectors.low_rank import bin_matrix
 from streamproc.shell.models import SessionScorer
-from streamproc.training.anomaly import Recorded, fit_area, score_all
+from streamproc.training.anomaly import Recorded, fit_area, open_graphs, score_all
 from streamproc.training.bundle import generic_plan
-from streamproc.training.onnx_graph import emit
 
 RATE_HZ = 30.0
 N_PMU = 4
@@ -52,7 +51,9 @@ def live(plan: Plan, fast: np.ndarray) -> np.ndarray:
     """Scores (n_tick, n_rule, n_pmu) by the ONNX model, as they would come live."""
     n_pmu = fast.shape[2]
     return score_all(
-        plan, History(RATE_HZ, fast.astype(np.float64), seconds(fast)), SessionScorer(emit(plan, n_pmu, {}))
+        plan,
+        History(RATE_HZ, fast.astype(np.float64), seconds(fast)),
+        open_graphs(plan, n_pmu, SessionScorer),
     )
 
 
@@ -135,8 +136,28 @@ def test_a_single_missing_frame_makes_that_frame_unknown_and_no_other(plan):
     rows = rows_of(plan, "frequency_jump", "voltage_jump", "rocof", "oscillation", "unusual_pattern")
     fast_rows = [r for r in rows if plan.rules[r].window_s < 20]
     assert np.isnan(scores[700, fast_rows, 1]).all()
-    assert np.isfinite(scores[701, fast_rows, 1]).all()
+    strides = [graph.stride for graph in plan.graphs for _ in graph.rules]
+    for row in fast_rows:
+        after = 701 if strides[row] == 1 else 702  # the next instant at which the rule is judged
+        assert np.isfinite(scores[after, row, 1])
     assert np.nanmax(scores) < 1.0
+
+
+def test_a_slow_rule_is_judged_at_the_multiples_of_its_stride_and_scores_the_same_there():
+    plan = generic_plan(RATE_HZ)
+    assert [(graph.stride, len(graph.rules)) for graph in plan.graphs] == [(1, 8), (3, 6)]
+    fast = ambient(500, seed=4)
+    shifted = score_all(
+        plan,
+        History(RATE_HZ, fast.astype(np.float64), seconds(fast), first_instant=301),
+        open_graphs(plan, N_PMU, SessionScorer),
+    )
+    scores = live(plan, fast)
+    for found, first in ((scores, 0), (shifted, 2)):  # 301 + 2 is the first multiple of 3
+        judged = np.isfinite(found[:, -6:]).any(axis=(1, 2))
+        assert judged[first + 399 :: 3].all()
+        assert judged.sum() == judged[first::3].sum()
+    np.testing.assert_array_equal(scores[:, :8], shifted[:, :8])
 
 
 def test_the_order_of_pmus_does_not_matter_without_training():
@@ -167,7 +188,7 @@ def test_limits_are_reached_exactly_at_their_value():
     plan = generic_plan(RATE_HZ)
     fast, slow = np.zeros((plan.fast_rows, 3, 3)), np.zeros((plan.slow_rows, 3, 3))
     fast[-1, FREQUENCY], fast[-1, VOLTAGE] = [0.2, -0.2, 0.1], [-0.1, 0.1, 0.05]
-    scores = score_numpy(plan, fast, slow)
+    scores = score_numpy(plan, Windows(fast[-1], fast, slow))
     by_name = {rule.name: scores[row] for row, rule in enumerate(plan.rules)}
     np.testing.assert_allclose(by_name["frequency_deviation"], [1.0, 1.0, 0.5])
     np.testing.assert_allclose(by_name["frequency_emergency"], [0.25, 0.25, 0.125])
@@ -180,7 +201,7 @@ def test_rocof_is_the_slope_over_its_window():
     fast, slow = np.zeros((plan.fast_rows, 3, 1)), np.zeros((plan.slow_rows, 3, 1))
     fast[:, FREQUENCY, 0] = 0.25 / RATE_HZ * np.arange(plan.fast_rows)  # 0.25 Hz/s against a limit of 0.5
     rule = rows_of(plan, "rocof")[0]
-    assert score_numpy(plan, fast, slow)[rule, 0] == pytest.approx(0.5)
+    assert score_numpy(plan, Windows(fast[-1], fast, slow))[rule, 0] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +221,7 @@ def test_a_steady_oscillation_is_measured_in_its_band(wave_hz, name):
     slow = 0.01 * np.sin(2 * np.pi * wave_hz * slow_s) * np.array([1, 0, 0])[:, None]
     if name != "oscillation_control":
         slow[:] = 0.0
-    scores = score_numpy(plan, fast, slow)
+    scores = score_numpy(plan, Windows(fast[-1], fast, slow))
     rms_hz = {rule.name: scores[row, 0] * rule.limit for row, rule in enumerate(plan.rules)}
     assert rms_hz[name] == pytest.approx(0.01 / np.sqrt(2), rel=0.1)
     others = {band.name for band in BANDS} - {name}
@@ -214,7 +235,7 @@ def test_a_step_of_the_frequency_is_not_an_oscillation():
     for at in range(1, plan.fast_rows, 7):
         fast = np.zeros((plan.fast_rows, 3, 1))
         fast[at:, FREQUENCY] = 0.05
-        assert np.nanmax(score_numpy(plan, fast, slow)[rows]) < 1.0, at
+        assert np.nanmax(score_numpy(plan, Windows(fast[-1], fast, slow))[rows]) < 1.0, at
 
 
 def test_bins_compare_the_last_frames_with_the_first_third():

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
+from streamproc.core.detector import Windows
 from streamproc.core.graph import NumpyOps, recent, run_numpy, unknown_if
 from streamproc.core.scoring import Plan, score_numpy
 from streamproc.detectors import DETECTORS
@@ -21,12 +22,13 @@ class OneRow:
 
     def __init__(self, expression, rows=4):
         self._expression, self._rows = expression, rows
+        self.every_s = 0.0
 
     def rows(self, _rate_hz):
         return self._rows, 1
 
-    def build(self, ops, fast, slow, params):
-        return self._expression(ops, fast, slow)
+    def build(self, ops, windows, params):
+        return self._expression(ops, windows.fast, windows.slow)
 
     def rules(self, _params, _rate_hz):
         return (None,)
@@ -50,14 +52,16 @@ def test_every_operation_means_the_same_in_onnx(name):
     window = np.random.default_rng(3).normal(size=(4, 3, 2)).astype(np.float32)
     window[1, 0, 0] = window[3, 1, 1] = NAN
     slow = np.zeros((1, 3, 2), np.float32)
-    flat = lambda o, f, s: o.reshape(EXPRESSIONS[name](o, f, s), (1, -1))  # noqa: E731
-    expected = run_numpy(flat, window, slow)
+    windows = Windows(window[-1], window, slow)
+    flat = lambda o, w: o.reshape(EXPRESSIONS[name](o, w.fast, w.slow), (1, -1))  # noqa: E731
+    expected = run_numpy(flat, windows)
     ops = OnnxOps()
-    edge = flat(ops, "fast", "slow")
+    edge = flat(ops, Windows("now", "fast", "slow"))
     graph = onnx.helper.make_graph(
         ops.nodes,
         "one",
         [
+            onnx.helper.make_tensor_value_info("now", 1, [3, 2]),
             onnx.helper.make_tensor_value_info("fast", 1, [4, 3, 2]),
             onnx.helper.make_tensor_value_info("slow", 1, [1, 3, 2]),
         ],
@@ -66,25 +70,27 @@ def test_every_operation_means_the_same_in_onnx(name):
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
     model.ir_version = 9
-    score = SessionScorer(model.SerializeToString())(window, slow)
+    score = SessionScorer(model.SerializeToString())(windows)
     np.testing.assert_allclose(score, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("rate_hz", GENERIC_RATES_HZ)
 def test_every_generic_model_equals_numpy(rate_hz):
     plan = generic_plan(rate_hz)
-    score = SessionScorer(emit(plan, None, {}))
-    for fast, slow in zip(*golden_windows(plan, 5), strict=True):
-        expected = score_numpy(plan, fast, slow)
-        np.testing.assert_allclose(score(fast, slow), expected, rtol=1e-5, atol=1e-5)
+    graphs = [SessionScorer(emit(graph, None, {})) for graph in plan.graphs]
+    for windows in golden_windows(plan, 5):
+        expected = score_numpy(plan, windows)
+        scores = np.concatenate([score(windows) for score in graphs])
+        np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_short_gaps_are_bridged_and_longer_ones_stay_unknown():
-    column = np.array([1.0, 2.0, NAN, NAN, 5.0, NAN, NAN, NAN, 9.0])
-    window = column[:, None, None]
-    bridged = recent(NumpyOps(), window, 7)[:, 0, 0]
-    np.testing.assert_array_equal(bridged, [2.0, 2.0, 5.0, 5.0, 5.0, NAN, 9.0])
-    np.testing.assert_array_equal(recent(NumpyOps(), window, 3, before=1)[:, 0, 0], [5.0, 5.0, NAN])
+def test_recent_is_the_end_of_a_window():
+    window = np.arange(9.0)
+    np.testing.assert_array_equal(recent(NumpyOps(), window, 3), [6.0, 7.0, 8.0])
+    np.testing.assert_array_equal(recent(NumpyOps(), window, 3, before=1), [5.0, 6.0, 7.0])
+    ops = OnnxOps({"fast": 9})
+    assert recent(ops, "fast", 9) == "fast"
+    assert recent(ops, "fast", 8) != "fast"
 
 
 def test_equal_calls_become_one_node():

@@ -14,6 +14,8 @@ import pytest
 import tomli_w
 from onnx import helper
 
+from streamproc.core.detector import Windows
+from streamproc.core.scoring import model_digest
 from streamproc.errors import ConfigError, ModelError
 from streamproc.shell.models import Bundle, ModelSet, SessionScorer
 from streamproc.shell.onnx_file import check_model
@@ -50,14 +52,21 @@ def edit(site: Path, change) -> None:
 def replace_model(site: Path, model: onnx.ModelProto) -> None:
     content = model.SerializeToString()
     (site / "area_0.onnx").write_bytes(content)
-    edit(site, lambda m: m["model"][0].update(digest=hashlib.sha256(content).hexdigest()))
+
+    def own_digests(manifest) -> None:
+        model = manifest["model"][0]
+        model["graph"][0]["digest"] = hashlib.sha256(content).hexdigest()
+        model["digest"] = model_digest([(graph["stride"], graph["digest"]) for graph in model["graph"]])
+
+    edit(site, own_digests)
 
 
 def windows(model, n_pmu: int, seed: int = 5):
     rng = np.random.default_rng(seed)
     size = np.array([1e-3, 5e-4, 1e-3])[:, None]
     fast = (rng.normal(size=(model.fast_rows, 3, n_pmu)) * size).astype(np.float32)
-    return fast, (rng.normal(size=(model.slow_rows, 3, n_pmu)) * size).astype(np.float32)
+    slow = (rng.normal(size=(model.slow_rows, 3, n_pmu)) * size).astype(np.float32)
+    return Windows(fast[-1], fast, slow)
 
 
 def test_the_shipped_generic_bundle_is_what_the_command_writes():
@@ -136,9 +145,13 @@ def test_no_bytes_crash_the_reader_of_onnx_files():
     [
         (lambda m: m["bundle"].update(format="streamproc-bundle/9"), "format 'streamproc-bundle/9'"),
         (lambda m: m["bundle"].update(colour="blue"), "unknown field `colour`"),
-        (lambda m: m["model"][0].update(file="../secret"), "not a plain file name"),
+        (lambda m: m["model"][0]["graph"][0].update(file="../secret"), "not a plain file name"),
         (lambda m: m["model"][0].update(golden="absent.npz"), "cannot read absent.npz"),
-        (lambda m: m["model"][0].update(fast_rows=5), "the manifest says"),
+        (lambda m: m["model"][0]["graph"][0].update(fast_rows=5), "the manifest says"),
+        (lambda m: m["model"][0].update(fast_rows=5), "the manifest contradicts itself"),
+        (lambda m: m["model"][0]["graph"][1].update(stride=0), "the manifest contradicts itself"),
+        (lambda m: m["model"][0]["graph"][1].update(stride=2), "is not that of its graphs"),
+        (lambda m: m["model"][0]["graph"].pop(), r"its graphs give \d+ rows of scores for \d+ rules"),
     ],
 )
 def test_a_wrong_manifest_is_refused_by_name(site, change, words):
@@ -160,15 +173,25 @@ def test_the_known_area_gets_the_site_model(site):
     assert models.for_area("north", ("S0", "S1", "S2"), 30.0, 60.0) is model
 
 
+def test_a_graph_is_judged_only_at_multiples_of_its_stride(site):
+    model = ModelSet.load(site).for_area("north", ("S0", "S1", "S2"), 30.0, 60.0)
+    seen = windows(model, 3)
+    whole, part = model.score(seen, 30_000_003), model.score(seen, 30_000_004)
+    slow = [row for row, rule in enumerate(model.rules) if rule.kind in ("frequency_step", "oscillation")]
+    assert np.isnan(part[slow]).all()
+    every = np.isfinite(part).all(axis=1)
+    np.testing.assert_array_equal(whole[every], part[every])
+    assert np.isfinite(whole[[rule.name for rule in model.rules].index("frequency_step")]).all()
+
+
 def test_columns_in_another_order_give_the_same_scores(site):
     models = ModelSet.load(site)
     model = models.for_area("north", ("S0", "S1", "S2"), 30.0, 60.0)
     turned = models.for_area("north", ("S2", "S0", "S1"), 30.0, 60.0)
-    fast, slow = windows(model, 3)
+    seen = windows(model, 3)
     order = [2, 0, 1]
-    np.testing.assert_array_equal(
-        turned.score(fast[:, :, order], slow[:, :, order]), model.score(fast, slow)[:, order]
-    )
+    other = Windows(*(array[..., order] for array in seen))
+    np.testing.assert_array_equal(turned.score(other, 0), model.score(seen, 0)[:, order])
     np.testing.assert_array_equal(turned.base_v, model.base_v[order])
 
 
@@ -176,7 +199,7 @@ def test_a_pmu_of_the_bundle_that_does_not_send_is_masked(site):
     models = ModelSet.load(site)
     fewer = models.for_area("north", ("S0", "S2"), 30.0, 60.0)
     assert fewer.reason == ""
-    scores = fewer.score(*windows(fewer, 2))
+    scores = fewer.score(windows(fewer, 2), 0)
     assert scores.shape == (len(fewer.rules), 2)
     assert np.isfinite(scores[[rule.name for rule in fewer.rules].index("spe")]).all()
 
@@ -186,9 +209,9 @@ def test_an_unknown_pmu_is_scored_by_the_generic_model_and_said_so(site):
     mixed = models.for_area("north", ("S0", "NEW", "S1", "S2"), 30.0, 60.0)
     assert mixed.fallback_count == 1
     assert "1 PMUs are not in bundle site: NEW" in mixed.reason
-    fast, slow = windows(mixed, 4)
-    fast[-1, 1, 1] -= 0.1
-    scores = mixed.score(fast, slow)
+    seen = windows(mixed, 4)
+    seen.fast[-1, 1, 1] -= 0.1  # and with it the row of the instant
+    scores = mixed.score(seen, 0)
     jumps = [row for row, rule in enumerate(mixed.rules) if rule.name == "voltage_jump"]
     assert len(jumps) == 2
     assert np.isnan(scores[jumps[0], 1])
@@ -198,7 +221,7 @@ def test_an_unknown_pmu_is_scored_by_the_generic_model_and_said_so(site):
     keep = [0, 2, 3]
     np.testing.assert_array_equal(
         scores[: len(known.rules), keep],
-        known.score(np.ascontiguousarray(fast[:, :, keep]), slow[:, :, keep].copy()),
+        known.score(Windows(*(np.ascontiguousarray(array[..., keep]) for array in seen)), 0),
     )
 
 
@@ -236,9 +259,9 @@ def test_the_site_file_moves_a_limit_and_the_scores_with_it():
     assert model.digest != plain.digest
     rule = model.rules[names.index("rocof")]
     assert (rule.limit, rule.on_delay_ms) == (0.25, 100)
-    fast, slow = windows(model, 1)
-    before = plain.score(fast, slow)[[r.name for r in plain.rules].index("rocof")]
-    np.testing.assert_allclose(model.score(fast, slow)[names.index("rocof")], before * 2.0, rtol=1e-6)
+    seen = windows(model, 1)
+    before = plain.score(seen, 0)[[r.name for r in plain.rules].index("rocof")]
+    np.testing.assert_allclose(model.score(seen, 0)[names.index("rocof")], before * 2.0, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

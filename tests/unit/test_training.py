@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from streamproc.core.detector import learnt_limit
+from streamproc.core.detector import Windows, learnt_limit
 from streamproc.errors import ModelError
 from streamproc.shell.models import ModelSet, SessionScorer
 from streamproc.training.anomaly import Recorded, Tap, fit_bundle
@@ -70,8 +70,8 @@ def test_a_channel_without_data_is_named_and_stays_unknown(tmp_path):
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     model = ModelSet.load(tmp_path).for_area("north", data.stations, 30.0, 60.0)
-    slow = np.zeros((model.slow_rows, 3, 3), np.float32)
-    scores = model.score(np.ascontiguousarray(recorded().fast[-model.fast_rows :]), slow)
+    fast = np.ascontiguousarray(recorded().fast[-model.fast_rows :])
+    scores = model.score(Windows(fast[-1], fast, np.zeros((model.slow_rows, 3, 3), np.float32)), 0)
     row = [rule.name for rule in model.rules].index("voltage_jump")
     assert np.isnan(scores[row, 2])
     assert np.isfinite(scores[row, :2]).all()
@@ -82,15 +82,12 @@ def test_the_tap_keeps_the_newest_row_of_every_tick():
     model = tap.for_area("a", ("X",), 30.0, 60.0)
     assert tap.for_area("a", ("X",), 30.0, 60.0) is model
     for tick in range(5):
-        assert model.score(np.full((3, 3, 1), tick, np.float32), np.zeros((1, 3, 1), np.float32)).shape == (
-            0,
-            1,
-        )
-    tap.for_area("a", ("X", "Y"), 30.0, 60.0).score(
-        np.zeros((1, 3, 2), np.float32), np.zeros((1, 3, 2), np.float32)
-    )
+        row = np.full((3, 1), tick, np.float32)
+        assert model.score(Windows(row, row[None], row[None]), 70 + tick).shape == (0, 1)
+    two = np.zeros((3, 2), np.float32)
+    tap.for_area("a", ("X", "Y"), 30.0, 60.0).score(Windows(two, two[None], two[None]), 0)
     (only,) = tap.recorded()
-    assert only.stations == ("X",)
+    assert (only.stations, only.first_instant) == (("X",), 70)
     np.testing.assert_array_equal(only.fast[:, 0, 0], [0, 1, 2, 3, 4])
 
 
