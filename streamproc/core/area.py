@@ -27,13 +27,13 @@ from streamproc.core.detector import N_QUANTITY, AreaModel, Rule, Windows
 from streamproc.core.features import FeatureState, features
 from streamproc.core.grid import to_grid
 from streamproc.core.samples import ANGLE, FREQ, N_VALUE, ROCOF, VOLT, Samples
+from streamproc.core.source_quality import OVER_LIMIT, Stillness, quality_scores, stand_still, without
 from streamproc.core.window import Window
-from streamproc.values import C128, F32, F64, I64, U32, Bool
+from streamproc.values import C128, F32, F64, I64, U32
 
 A = TypeVar("A", F64, I64)
 
 HOLD_S, HOLD_FRAMES = 2.0, 5  # a running delay outlives so much unknown time, whichever is more
-OVER_LIMIT = 2.0  # the score of a quality rule that holds; its delay is the rule's on-delay
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class AreaState:
     slow: Window
     conditions: ConditionState
     rule_names: tuple[str, ...]
-    last_value: F64  # (n_pmu, 4) of the instant before, for frozen sources
+    stillness: Stillness
     last_second: int = -1  # of the last closed instant, for watermarks
 
 
@@ -203,7 +203,7 @@ def fresh_area(columns: tuple[Column, ...], nominal_hz: float, base_v: F64, mode
         slow=Window.empty(model.slow_rows, N_QUANTITY, n_pmu),
         conditions=ConditionState.fresh(0, n_pmu),
         rule_names=(),
-        last_value=np.full((n_pmu, N_VALUE), np.nan),
+        stillness=Stillness.fresh(n_pmu),
     )
 
 
@@ -233,7 +233,7 @@ def widened(state: AreaState, columns: tuple[Column, ...], base_v: F64, model: A
         fast=state.fast.take(index, model.fast_rows),
         slow=state.slow.take(index, model.slow_rows),
         conditions=state.conditions.take(np.arange(len(state.rule_names)), index),
-        last_value=np.where((index >= 0)[:, None], state.last_value[np.maximum(index, 0)], np.nan),
+        stillness=state.stillness.take(index),
     )
 
 
@@ -242,21 +242,22 @@ def score(
 ) -> tuple[AreaState, Scored]:
     """Return the state after these closed instants, and what they gave. `rules` are the model's, then the quality rules."""
     state = _with_rules(state, rules)
-    state, scores = _scores(state, closed, model, rate_hz)
-    own, last_value = _quality_scores(state, closed)
+    stillness, still, stuck = stand_still(state.stillness, closed.value, rate_hz, state.nominal_hz)
+    state, scores = _scores(state, without(closed, stuck), model, rate_hz)
+    own = quality_scores(closed, still)
     conditions, edges = advance(
         state.conditions,
         RuleArrays.of(rules, _hold_ns(rate_hz)),
         t_ns,
         np.concatenate([scores, own.astype(np.float32)], axis=1),
     )
-    held = own[:, :3] == OVER_LIMIT  # missing, bad, frozen; NaN is none of them
-    _, bad, frozen = held.sum(axis=(0, 2)).tolist()
+    held = np.stack([own[:, 0] == OVER_LIMIT, own[:, 1] == OVER_LIMIT, stuck])  # missing, bad, frozen
+    _, bad, frozen = held.sum(axis=(1, 2)).tolist()
     there = closed.quality & quality.DISCARDED == 0
     untimely = int((there & (closed.quality & quality.SUSPECT_TIME != 0)).sum())
-    unusable = held.any(axis=1).sum(axis=0)
+    unusable = held.any(axis=0).sum(axis=0)
     scored = Scored(t_ns, edges, closed.quality, bad, frozen, untimely, unusable)
-    return replace(state, conditions=conditions, last_value=last_value), scored
+    return replace(state, conditions=conditions, stillness=stillness), scored
 
 
 def _hold_ns(rate_hz: float) -> int:
@@ -292,67 +293,16 @@ def _scores(state: AreaState, closed: Aligned, model: AreaModel, rate_hz: float)
 
 
 def refill(
-    state: AreaState, closed: Aligned, making: FeatureState, rate_hz: float
-) -> tuple[AreaState, FeatureState]:
-    """Return the state with only its windows filled further (rows that were already answered), and the row maker."""
-    making, rows, slow_rows = features(making, closed.instant, closed.value, state.nominal_hz, rate_hz)
+    state: AreaState, closed: Aligned, making: FeatureState, stillness: Stillness, rate_hz: float
+) -> tuple[AreaState, FeatureState, Stillness]:
+    """Return the state with only its windows filled further (rows that were already answered), and what makes rows."""
+    stillness, _, stuck = stand_still(stillness, closed.value, rate_hz, state.nominal_hz)
+    value = without(closed, stuck).value
+    making, rows, slow_rows = features(making, closed.instant, value, state.nominal_hz, rate_hz)
     slow = state.slow
     for _, row in slow_rows:
         slow = slow.append(row[None])
-    return replace(state, fast=state.fast.append(rows), slow=slow), making
-
-
-def _quality_scores(state: AreaState, closed: Aligned) -> tuple[F64, F64]:
-    """Return the scores (n, 4, n_pmu) of missing, bad, frozen and wrong clock, and the last values."""
-    there = closed.quality & quality.DISCARDED == 0
-    bad = there & (closed.quality & (quality.BAD_DATA | quality.RECEIVED_AS_BAD) != 0)
-    values = np.concatenate([state.last_value[None], closed.value])  # (n + 1, n_pmu, 4)
-    same = _same(values[1:], values[:-1])
-    known = np.isfinite(closed.value).any(axis=2)
-    zero = np.zeros(there.shape)
-    missing = np.where(there, 0.0, OVER_LIMIT)
-    is_bad = np.where(there, np.where(bad, OVER_LIMIT, 0.0), np.nan)
-    frozen = np.where(there & known, np.where(same, OVER_LIMIT, 0.0), np.nan)
-    wrong = np.where(closed.wrong_clock, OVER_LIMIT, zero)
-    last = values[-1] if closed.instant.size else state.last_value
-    return np.stack([missing, is_bad, frozen, wrong], axis=1), last
-
-
-def _same(now: F64, before: F64) -> Bool:
-    equal = (now == before) | (np.isnan(now) & np.isnan(before))
-    return np.asarray(equal.all(axis=2))
-
-
-def quality_rules(missing_ms: int, bad_ms: int, frozen_ms: int, off_delay_ms: int) -> tuple[Rule, ...]:
-    """Return the four rules about the data themselves, in the order of `_quality_scores`."""
-
-    def rule(name: str, priority: int, on_delay_ms: int, text: str) -> Rule:
-        return Rule(
-            name=name,
-            version=1,
-            family="quality",
-            kind=name,
-            priority=priority,
-            limit=on_delay_ms / 1e3,
-            unit="s",
-            window_s=0.0,
-            on_delay_ms=on_delay_ms,
-            off_delay_ms=off_delay_ms,
-            deadband_ratio=0.0,
-            text=text,
-        )
-
-    return (
-        rule("data_missing", 3, missing_ms, "No data from {source} for more than {limit} s"),
-        rule("data_bad", 3, bad_ms, "Bad or implausible data from {source} for more than {limit} s"),
-        rule("data_frozen", 3, frozen_ms, "The values of {source} have stood still for more than {limit} s"),
-        rule(
-            "clock_wrong",
-            3,
-            0,
-            "The clock of {source} is wrong: its frames are far from the time of the area",
-        ),
-    )
+    return replace(state, fast=state.fast.append(rows), slow=slow), making, stillness
 
 
 __all__ = [

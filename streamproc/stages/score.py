@@ -30,7 +30,6 @@ from streamproc.core.area import (
     Scored,
     columns_of,
     fresh_area,
-    quality_rules,
     refill,
     samples_of,
     score,
@@ -42,6 +41,7 @@ from streamproc.core.findings import area_findings
 from streamproc.core.grid import from_grid
 from streamproc.core.messages import Reason, dead_letter
 from streamproc.core.samples import Samples, no_samples
+from streamproc.core.source_quality import quality_rules
 from streamproc.core.stream_clock import AlignSettings
 from streamproc.stages.score_state import (
     ScoreState,
@@ -189,18 +189,18 @@ class ScoreStage:
                 warming = state.warming.get(key) or start_warming(track)
                 samples = self._samples(track.columns, batches, key[1], known_only=True)
                 aligned_state, pieces = align(warming.align, samples, self._settings(key[1]))
-                making = warming.features
+                making, still = warming.features, warming.stillness
                 for piece in pieces:
                     keep = piece.instant < track.align.next_open
                     part = replace(piece, instant=piece.instant[keep], value=piece.value[keep])
                     if piece.restart and keep.any():
                         track = emptied(track, self._model(key, track.columns, track.nominal_hz))
                         making = anew(making)
-                    track, making = refill(track, part, making, key[1])
+                    track, making, still = refill(track, part, making, still, key[1])
                 state = replace(
                     state,
                     tracks={**state.tracks, key: track},
-                    warming={**state.warming, key: Warming(aligned_state, making)},
+                    warming={**state.warming, key: Warming(aligned_state, making, still)},
                 )
         return state
 

@@ -20,9 +20,10 @@ from streamproc.core.condition import CLEAR, ConditionState, Edges, no_edges
 from streamproc.core.detector import AreaModel
 from streamproc.core.features import FeatureState
 from streamproc.core.samples import Samples
+from streamproc.core.source_quality import Stillness
 from streamproc.core.stream_clock import ClockState
 
-BLOB_KIND = "score/3"
+BLOB_KIND = "score/4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Warming:
 
     align: AlignState
     features: FeatureState
+    stillness: Stillness
 
 
 TrackKey: TypeAlias = tuple[str, float]  # area, reporting rate in Hz
@@ -61,7 +63,7 @@ def pack_state(state: ScoreState) -> bytes:
             "features": track.features,
             "conditions": track.conditions,
             "rule_names": track.rule_names,
-            "last_value": track.last_value,
+            "stillness": track.stillness,
             "last_second": track.last_second,
             "marks": state.marks.get(key, ()),
         }
@@ -103,7 +105,7 @@ def _unpacked_track(
         features=features,
         conditions=ConditionState(**item["conditions"]),
         rule_names=tuple(item["rule_names"]),
-        last_value=item["last_value"],
+        stillness=Stillness(**item["stillness"]),
         last_second=item["last_second"],
     )
 
@@ -114,7 +116,7 @@ def start_warming(track: AreaState) -> Warming:
     own = replace(
         FeatureState.fresh(track.features.base_v), base_from=track.features.base_from
     )  # a base that is not known yet stays so: those rows have no voltage either way
-    return Warming(AlignState.fresh(n_pmu), own)
+    return Warming(AlignState.fresh(n_pmu), own, Stillness.fresh(n_pmu))
 
 
 def emptied(track: AreaState, model: AreaModel) -> AreaState:
