@@ -36,7 +36,7 @@ from streamproc.errors import ShellError
 from streamproc.reader import Reader
 from streamproc.shell import demo_script as script
 from streamproc.shell.clock import SYSTEM
-from streamproc.shell.demo_view import Board, advice_line, alert_line, forecast_line
+from streamproc.shell.demo_view import Board
 from streamproc.shell.demo_worker import DemoWorker
 from streamproc.shell.kafka_broker import KAFKA_VERSION, KafkaBroker
 from streamproc.shell.memory_broker import NAME as MEMORY_NAME
@@ -45,6 +45,7 @@ from streamproc.shell.replay import paced, replay
 from streamproc.shell.scrape import parse_metrics
 from streamproc.shell.sender import Sender
 from streamproc.shell.topics import apply, wanted_topics
+from streamproc.shell.view import advice_line, alert_line, forecast_line
 from streamproc.simulate.fleet import Fleet, FleetSettings, fleet_records
 from streamproc.simulate.scada import RISING_FEEDER, RISING_LIMIT_MW, ScadaPoints
 from streamproc.values import TOPIC_ALERTS, TOPIC_FORECASTS, TOPIC_SCADA, TOPIC_SETPOINTS, Record

@@ -9,34 +9,28 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from streamproc.core.messages import iso_time
 from streamproc.shell.scrape import Reading, quantile_s, rate_per_s
+from streamproc.shell.view import (
+    SHOWN_STAGES,
+    STATE_STYLES,
+    Message,
+    advice_line,
+    alert_line,
+    clock_time,
+    forecast_line,
+    ms_text,
+    sparkline,
+)
 
-SHOWN_STAGES = {
-    "broker_to_worker": "broker to worker",
-    "decode": "decode",
-    "window": "align, window",
-    "score": "score (ONNX)",
-    "decide": "decide",
-    "publish": "publish",
-    "end_to_end": "end to end",
-}
-STATE_WORDS = {"UNACK": "ALERT", "ACKED": "acknowledged", "RTNUN": "returned to normal", "NORM": "normal"}
-STATE_STYLES = {"UNACK": "bold red", "ACKED": "yellow", "RTNUN": "cyan", "NORM": "green"}
-BARS = " ▁▂▃▄▅▆▇█"
 SHOWN_ALERTS, SHOWN_ADVICE = 9, 3
 LAG_RECORDS_LIVE = 50  # less than this waiting: the worker is not behind
-
-Message = Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -122,62 +116,16 @@ def _settled(before: Reading, now: Reading) -> bool:
     return live and waiting < LAG_RECORDS_LIVE and now.total(forecasts) == before.total(forecasts) > 0
 
 
-def clock_time(ts_us: int) -> str:
-    """Return UTC time of day to the millisecond."""
-    return iso_time(ts_us * 1000)[11:23]
-
-
-def alert_line(alert: Message) -> str:
-    """Return one transition of an alert for a person."""
-    word = STATE_WORDS[alert["state"]]
-    if alert["state"] == "UNACK" and alert["seq"] > 1:
-        word = "alert grows"
-    return f"{word} P{alert['priority']}: {alert['message']}"
-
-
-def forecast_line(forecast: Message, limit: float) -> str:
-    """Return the watched forecast for a person: now, in 15 minutes, at the end, and the limit."""
-    bands = forecast["quantiles"]
-    steps = len(bands["P50"])
-    quarter = min(steps, max(1, round(15 / forecast["interval_min"]))) - 1
-    unit = forecast["unit"]
-
-    def at(step: int) -> str:
-        minutes = (step + 1) * forecast["interval_min"]
-        low, middle, high = (bands[name][step] for name in ("P05", "P50", "P95"))
-        return f"in {minutes} min {middle:.1f} ({low:.1f} to {high:.1f})"
-
-    last = forecast.get("last_value")
-    now = "" if last is None else f"now {last:.1f}, "
-    beside = "" if math.isnan(limit) else f"; limit {limit:g} {unit}"
-    return f"forecast {forecast['series']} in {unit}: {now}{at(quarter)}, {at(steps - 1)}{beside}"
-
-
-def advice_line(setpoint: Message) -> str:
-    """Return a recommendation for a person."""
-    return f"{setpoint['action']}: {setpoint['message']}"
-
-
-def sparkline(values: list[float], low: float, high: float) -> str:
-    """Return one character per value between the two bounds."""
-    span = max(high - low, 1e-9)
-    return "".join(BARS[min(8, max(0, round((value - low) / span * 8)))] for value in values)
-
-
 def status_line(board: Board) -> str:
     """Return rates, latency and counts in one line."""
     frames, measurements = board.frames_per_s()
     p50, p99 = board.latency_ms("end_to_end")
     return (
         f"{frames:.0f} frames/s ({measurements:.0f} PMU measurements/s), "
-        f"end to end p50 {_ms(p50)} p99 {_ms(p99)}, "
+        f"end to end p50 {ms_text(p50)} p99 {ms_text(p99)}, "
         f"open alerts {len(board.open_alerts)}, forecasts {board.counts['forecasts']}, "
         f"dead letters {board.total('streamproc_dead_letters_total')}"
     )
-
-
-def _ms(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.1f} ms"
 
 
 def render(board: Board, elapsed_s: float, seconds: float | None) -> RenderableType:
@@ -206,7 +154,7 @@ def _numbers(board: Board) -> RenderableType:
     table.add_column("p99", justify="right")
     for stage, words in SHOWN_STAGES.items():
         p50, p99 = board.latency_ms(stage)
-        table.add_row(words, _ms(p50), _ms(p99), style="bold" if stage == "end_to_end" else "")
+        table.add_row(words, ms_text(p50), ms_text(p99), style="bold" if stage == "end_to_end" else "")
     findings = board.total("streamproc_findings_total")
     counts = Text(
         f"{frames:.0f} frames/s, {measurements:.0f} PMU measurements/s\n"

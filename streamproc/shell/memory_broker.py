@@ -43,7 +43,7 @@ class MemoryBroker:
         try:
             from confluent_kafka import Producer  # noqa: PLC0415  (an optional part: the extra `demo`)
         except ImportError as error:
-            raise ShellError(f'the {NAME} needs confluent-kafka: pip install confluent-kafka') from error
+            raise ShellError(f"the {NAME} needs confluent-kafka: pip install confluent-kafka") from error
         self._cluster = Producer(
             {
                 "bootstrap.servers": "in-memory",  # replaced by the mock cluster's own address
