@@ -13,11 +13,11 @@ export PIP_CACHE_DIR := $(ROOT)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(ROOT)/.venv/bin:$(ROOT)/.cache/tools/usr/bin:$(PATH)
 
-.PHONY: help demo test lint venv bench clean
+.PHONY: help demo test lint venv bench wheelhouse clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  make demo BROKER=kafka       the demo on a real Apache Kafka (needs Java 17 and Maven)"
 	@echo "  make demo DEMO_SECONDS=60    ends by itself, with a summary"
@@ -29,7 +29,7 @@ demo: .venv/.installed-demo  ## the whole path on this machine: BROKER=memory|ka
 	@exec streamproc demo --broker $(BROKER) $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
 
 test: .venv/.installed-test  ## lint, types, layers and all tests on a real Apache Kafka
-	@.ci/tools java mvn tshark promtool prometheus alertmanager
+	@.ci/tools java mvn tshark promtool prometheus alertmanager systemd-analyze kustomize
 	@$(MAKE) --no-print-directory lint
 	@mkdir -p .cache
 	pytest --basetemp=.cache/pytest $(TESTS)
@@ -44,6 +44,15 @@ bench: .venv/.installed-test  ## the decoder and the batch seam against the bare
 	streamproc bench decode
 	@.ci/tools java mvn
 	streamproc bench seam
+
+wheelhouse:  ## dist/wheelhouse: streamproc and all it needs, for machines without a network
+	@python3 -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(MAKE) --no-print-directory venv
+	rm -rf dist/wheelhouse
+	python3 -m pip wheel --quiet --wheel-dir dist/wheelhouse .
+	cd dist/wheelhouse && sha256sum *.whl \
+		| awk '{ split($$2, part, "-"); print part[1] "==" part[2] " --hash=sha256:" $$1 }' >requirements.txt
+	@echo "$$(ls dist/wheelhouse/*.whl | wc -l) wheels for $$(python3 -V) in dist/wheelhouse: take the directory to the other machine, then"
+	@echo "  pip install --no-index --find-links wheelhouse --require-hashes -r wheelhouse/requirements.txt"
 
 venv: .venv/.installed-test  ## the environment for development
 

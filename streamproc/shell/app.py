@@ -142,7 +142,7 @@ class Worker:
 
     async def drain(self) -> bool:
         """Finish what is in hand, save, commit and leave; False if `drain_timeout_ms` was not enough."""
-        self.draining = True
+        self.draining = self.beat.stopping()
         try:
             async with asyncio.timeout(self.drain_limit_s()):
                 await self._drain()

@@ -19,6 +19,7 @@ from faust.types import TP
 from streamproc.core.messages import Health, encode
 from streamproc.errors import ShellError
 from streamproc.shell.ledger import Tp
+from streamproc.shell.notify import ServiceManager
 from streamproc.shell.silence import SilenceWatch
 from streamproc.shell.watch import StallWatch, Standing
 from streamproc.values import TOPIC_HEALTH, Output
@@ -45,12 +46,14 @@ class Beat:
         self._apart_since_s = worker.clock.monotonic_s()
         self._sending: asyncio.Task[None] | None = None
         self._shown: set[Tp] = set()
+        self._manager = ServiceManager()
         self.alive: Callable[[], None] = lambda: None
         """Told at each beat that the event loop runs."""
 
     async def once(self) -> None:
         """Look once; fail the worker if it cannot go on."""
         self.alive()
+        self._manager.beat(self.why_not_ready())
         self._count += 1
         worker = self._worker
         crash = worker.crash_reason
@@ -67,6 +70,11 @@ class Beat:
         self._check_joined(now_s)
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send(standings))
+
+    def stopping(self) -> bool:
+        """Tell the service manager that the worker drains; return that it does."""
+        self._manager.stopping()
+        return True
 
     def why_not_live(self) -> Sequence[str]:
         """Return why this worker is worth more dead."""

@@ -33,7 +33,7 @@ from streamproc.values import F32, F64
 
 FORMAT = "streamproc-bundle/2"
 # Reporting rates of IEEE C37.118.1 for 50 and 60 Hz, and the ones in use around them.
-GENERIC_RATES_HZ = (10.0, 12.0, 15.0, 20.0, 25.0, 30.0, 50.0, 60.0, 100.0, 120.0)
+GENERIC_RATES_HZ = (1.0, 2.0, 4.0, 5.0, 10.0, 12.0, 15.0, 20.0, 25.0, 30.0, 50.0, 60.0, 100.0, 120.0)
 INPUTS = (
     {"name": "now", "order": "quantity, pmu", "row": "the reporting instant to be judged, as it came"},
     {
