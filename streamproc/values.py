@@ -109,8 +109,9 @@ SILENT = SilentProbe()
 class Stage(Protocol[S]):
     """One stage of the path as a pure machine over records.
 
-    The host calls `step` with the new records of one partition; with none, it gives the gauges as they stand. A state is a value: `step` never changes the one it
-    was given, so a failed batch is simply tried again from the old state, whole or record by record.
+    The host calls `step` with the new records of one partition; with none, it gives the gauges as they stand. A state is
+    a value: `step` never changes the one it was given, so a failed batch is simply tried again from the old state, whole
+    or record by record.
 
     After a restart the host gives back the last packed state with the offsets at which it was packed. Records before
     that offset (the committed offset trails it by one window: `resume_offset`) go to `warm`, which refills windows and

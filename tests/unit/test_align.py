@@ -150,7 +150,7 @@ def test_a_clock_that_is_ahead_for_good_takes_nothing_from_the_others(ahead: int
     _, pieces = feed(frames, 4)
     rows = closed(pieces)
     assert all(row[:3] == [True, True, True] for t, row in rows.items() if t < 197)
-    assert not any(row[3] for t, row in rows.items() if 124 <= t)
+    assert not any(row[3] for t, row in rows.items() if t >= 124)
     assert sum(p.late for p in pieces) == 0
     flagged = np.concatenate([p.wrong_clock for p in pieces if p.wrong_clock.size])
     assert flagged.any(axis=0).tolist() == [False, False, False, True]

@@ -9,11 +9,10 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from streamproc.cli.root import app
-from streamproc.config import SiteConfig
-from streamproc.pipeline import run
 from streamproc.cli.ack import send as send_ack
+from streamproc.cli.root import app
 from streamproc.config import BrokerTable, SiteConfig
+from streamproc.pipeline import run
 from streamproc.shell.memory_broker import MemoryBroker
 from streamproc.shell.offline import make_path
 from streamproc.shell.recording import read_recording

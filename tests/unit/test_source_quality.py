@@ -1,4 +1,4 @@
-"""Protects against a source that stands still: what it says is withheld, its return raises nothing, a quiet grid is believed."""
+"""Protects against a source that stands still: it is withheld, its return raises nothing, a quiet grid is believed."""
 
 from __future__ import annotations
 
