@@ -58,11 +58,12 @@ class Lines:
 
     def refresh(self, board: Board, elapsed_s: float) -> None:
         """Print a status line every few seconds."""
-        from streamproc.shell.demo_view import status_line
+        from streamproc.shell.demo_view import stages_line, status_line
 
         if elapsed_s - self._status_s >= STATUS_S:
             self._status_s = elapsed_s
             self.say(status_line(board), elapsed_s)
+            self.say(stages_line(board), elapsed_s)
 
 
 class Picture:
@@ -99,4 +100,4 @@ class Picture:
         if not self._drawn:
             self._live.start()
             self._drawn = True
-        self._live.update(render(board, elapsed_s, self._seconds), refresh=True)
+        self._live.update(render(board, elapsed_s, self._seconds, self._console.height), refresh=True)

@@ -43,12 +43,14 @@ def score(
     """Score a recording."""
     from streamproc.pipeline import Path as StagePath
     from streamproc.pipeline import run
+    from streamproc.shell.logs import set_up_logs
     from streamproc.shell.offline import make_path
     from streamproc.shell.recording import read_recording
     from streamproc.shell.site_file import load_site
     from streamproc.values import TOPIC_ALERTS
 
     site = load_site(config)
+    set_up_logs("ERROR" if quiet else "WARNING", form="console")
 
     def note(line: str) -> None:
         if not quiet:

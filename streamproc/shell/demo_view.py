@@ -30,6 +30,10 @@ from streamproc.shell.view import (
 )
 
 SHOWN_ALERTS, SHOWN_ADVICE = 9, 3
+ROWS_FULL, SMALL_ALERTS = (
+    40,
+    5,
+)  # lines of a terminal that the whole picture needs; alerts shown in a smaller one
 LAG_RECORDS_LIVE = 50  # less than this waiting: the worker is not behind
 
 
@@ -128,8 +132,20 @@ def status_line(board: Board) -> str:
     )
 
 
-def render(board: Board, elapsed_s: float, seconds: float | None) -> RenderableType:
-    """Return the whole picture for a terminal."""
+def stages_line(board: Board) -> str:
+    """Return p50 / p99 of each stage in one line, ms."""
+    parts = []
+    for stage, words in SHOWN_STAGES.items():
+        p50_ms, p99_ms = board.latency_ms(stage)
+        if not math.isnan(p99_ms):
+            parts.append(f"{words} {p50_ms:.1f}/{p99_ms:.1f}")
+    return "stages p50/p99 ms: " + (", ".join(parts) or "none yet")
+
+
+def render(board: Board, elapsed_s: float, seconds: float | None, height: int = 50) -> RenderableType:
+    """Return the whole picture for a terminal of this many lines."""
+    if height < ROWS_FULL:
+        return _small(board, elapsed_s)
     head = Text.assemble(
         ("streamproc demo  ", "bold"),
         f"{elapsed_s:5.0f} s" + (f" of {seconds:.0f} s" if seconds else "  (Ctrl-C ends)"),
@@ -144,6 +160,27 @@ def render(board: Board, elapsed_s: float, seconds: float | None) -> RenderableT
         Panel(_forecast(board), title="forecast (grid.forecasts.v1)", title_align="left"),
         Panel(_advice(board), title="recommendations (grid.setpoints.v1), advice only", title_align="left"),
     )
+
+
+def _small(board: Board, elapsed_s: float) -> RenderableType:
+    """Return the picture for a small terminal: one line for each thing, cut at its edge, nothing left out."""
+    alerts = [Text(alert_line(a), STATE_STYLES[a["state"]]) for a in list(board.alerts)[-SMALL_ALERTS:]]
+    newest = list({advice["recommendation_id"]: advice for advice in board.advice}.values())[-1:]
+    lines = [
+        Text(f"streamproc demo {elapsed_s:.0f} s  {board.broker}", "bold"),
+        Text(f"metrics: {board.metrics_url}"),
+        Text(status_line(board)),
+        *(Text(f"  {line}") for line in stages_line(board).split(", ")),
+        Text("alerts", "bold"),
+        *(alerts or [Text("none yet", "dim")]),
+        Text("forecast", "bold"),
+        Text(forecast_line(board.forecast, board.limit) if board.forecast else "none yet"),
+        Text("recommendation, advice only", "bold"),
+        *([Text(advice_line(advice)) for advice in newest] or [Text("none yet", "dim")]),
+    ]
+    for line in lines:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return Group(*lines)
 
 
 def _numbers(board: Board) -> RenderableType:

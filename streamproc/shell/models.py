@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ from streamproc.errors import ModelError
 from streamproc.shell.manifest import FORMAT, GraphTable, Manifest, ModelTable, check_override, override_rule
 from streamproc.shell.onnx_file import check_model
 from streamproc.values import F32, F64, I64
+
+log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-5  # of 1 + |score|: ONNX in float32 against numpy in float64
 MODEL_SIZE_MAX = 64 * 1024 * 1024  # bytes
@@ -309,7 +312,10 @@ class ModelSet:
         """Return the model for these PMUs in this order; the same object for the same question."""
         key = (area, stations, rate_hz, nominal_hz)
         if key not in self._known:
-            self._known[key] = self._adjusted(self._choose(*key))
+            model = self._known[key] = self._adjusted(self._choose(*key))
+            if model.reason:
+                told = {"area": area, "rate_hz": rate_hz, "pmus": model.fallback_count, "reason": model.reason}
+                log.warning("not simply the model of the site", extra=told)
         return self._known[key]
 
     def _choose(self, area: str, stations: tuple[str, ...], rate_hz: float, nominal_hz: float) -> AreaModel:

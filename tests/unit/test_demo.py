@@ -122,6 +122,32 @@ def test_the_picture_can_be_drawn_before_anything_has_come_and_after() -> None:
         )
 
 
+def test_eighty_columns_and_twenty_four_lines_show_everything_however_much_there_is() -> None:
+    board = Board(
+        broker="memory", metrics_url="http://127.0.0.1:1/metrics", limit=12.0, watched_series="F07_mw"
+    )
+    for at_s in (1.0, 2.0, 3.0, 4.0):
+        board.take_reading(reading(at_s, end_to_end=0.01, decode=0.002))
+    for number in range(30):
+        board.take_alert({**ALERT, "alert_id": str(number), "message": "a long sentence " * 20})
+    board.take_forecast(FORECAST)
+    advice = {"recommendation_id": "r", "action": "ISSUE", "valid_until_us": 1, "message": "less " * 60}
+    board.take_advice(advice, 0)
+    screen = StringIO()
+    Console(file=screen, width=80).print(render(board, 3.0, 60.0, height=24))
+    lines = screen.getvalue().splitlines()
+    assert len(lines) <= 23
+    for words in (
+        "http://127.0.0.1:1",
+        "ALERT P2",
+        "forecast F07_mw",
+        "ISSUE: less",
+        "decode ",
+        "end to end",
+    ):
+        assert any(words in line for line in lines), words
+
+
 def test_the_demo_writes_a_site_file_that_is_accepted() -> None:
     config = site("127.0.0.1:9", ["capture"])
     assert parse_site(site_toml(config)) == config
