@@ -142,7 +142,7 @@ def test_eighty_columns_and_twenty_four_lines_show_everything_however_much_there
         "ALERT P2",
         "forecast F07_mw",
         "ISSUE: less",
-        "decode ",
+        "stages p50/p99",
         "end to end",
     ):
         assert any(words in line for line in lines), words
