@@ -32,7 +32,7 @@ test: .venv/.installed-test  ## lint, types, layers and all tests on a real Apac
 	@.ci/tools java mvn tshark promtool prometheus alertmanager systemd-analyze kustomize
 	@$(MAKE) --no-print-directory lint
 	@mkdir -p .cache
-	pytest --basetemp=.cache/pytest $(TESTS)
+	pytest --basetemp=.cache/pytest --durations=12 $(TESTS)
 
 lint: .venv/.installed-test  ## ruff, mypy, import-linter
 	ruff check .

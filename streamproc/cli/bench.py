@@ -126,11 +126,15 @@ def peers(
     records: Annotated[int, typer.Option(help="Records stored.", min=1000)] = 400_000,
     seconds: RunSeconds = 6.0,
     rounds: Rounds = 3,
+    only: Annotated[
+        str, typer.Option(help="These peers alone: faststream, bytewax, csp, quix, faust; with commas.")
+    ] = "",
 ) -> None:
     """Measure other stream processors."""
     from streamproc.shell.bench_peers import measure
 
-    show(measure(bootstrap=bootstrap, records=records, seconds=seconds, rounds=rounds), json=json)
+    names = [name for name in only.split(",") if name]
+    show(measure(bootstrap=bootstrap, records=records, seconds=seconds, rounds=rounds, only=names), json=json)
 
 
 def profile(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from streamproc.config import SiteConfig
-    from streamproc.values import Record
+    from streamproc.values import Counts, Record
 
 
 def register(app: typer.Typer) -> None:
@@ -73,11 +73,14 @@ def score(
                 out.write(output.value + b"\n")
                 count += 1
     out.flush()
-    if not quiet:
-        told = {label: n for (metric, label), n in sorted(path.counts.items()) if metric == "rejected"}
-        frames = sum(n for (metric, _), n in path.counts.items() if metric == "frames")
-        refused = f", refused {told}" if told else ""
-        note(f"{frames} frames, {count} alert transitions{refused}")
+    note(summary(path.counts, count))
+
+
+def summary(counts: Counts, transitions: int) -> str:
+    """Return what came in and what went out, in one line."""
+    told = {label: n for (metric, label), n in sorted(counts.items()) if metric == "rejected"}
+    frames = sum(n for (metric, _), n in counts.items() if metric == "frames")
+    return f"{frames} frames, {transitions} alert transitions" + (f", refused {told}" if told else "")
 
 
 def only_area(site: SiteConfig) -> str | None:

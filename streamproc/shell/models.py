@@ -314,7 +314,12 @@ class ModelSet:
         if key not in self._known:
             model = self._known[key] = self._adjusted(self._choose(*key))
             if model.reason:
-                told = {"area": area, "rate_hz": rate_hz, "pmus": model.fallback_count, "reason": model.reason}
+                told = {
+                    "area": area,
+                    "rate_hz": rate_hz,
+                    "pmus": model.fallback_count,
+                    "reason": model.reason,
+                }
                 log.warning("not simply the model of the site", extra=told)
         return self._known[key]
 

@@ -77,7 +77,8 @@ def test_scale_fits_a_model_that_size_can_use(kafka: str, tmp_path: Path) -> Non
 
 @pytest.mark.timeout(900)
 def test_peers_has_a_row_for_every_peer(kafka: str, tmp_path: Path) -> None:
-    tiny = ("peers", "--records", "4000", "--seconds", "1", "--rounds", "1")
+    # Two of five: each makes an environment of its own, and Quix Streams has one already.
+    tiny = ("peers", "--only", "faststream,quix", "--records", "4000", "--seconds", "1", "--rounds", "1")
     tree = result(bench(kafka, *tiny, "--json"), "peers", tmp_path)
     rows = {row[0]: row for row in tree["tables"][0]["rows"]}
     assert set(rows) == {OURS, *(known.name for known in PEERS)}
