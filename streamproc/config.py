@@ -63,9 +63,7 @@ class AlignTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[align]`: the PDC part (terms as in IEEE C37.247)."""
 
     wait_ms: int = 250  # an instant closes this long (stream time) after its own time
-    lead_ms: int = (
-        250  # a frame further ahead of the stream time than this (and 3 frames) waits to be believed
-    )
+    lead_ms: int = 250  # a frame further ahead of the stream time (and 3 frames) waits to be believed
     reanchor_count: int = 5  # so many frames, of the majority of the sources, move the stream time after all
     frozen_ms: int = 10000  # same values for this long: frozen source
 
@@ -76,9 +74,7 @@ class QualityTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     missing_ms: int = 1000  # a PMU without frames for this long
     bad_ms: int = 200  # a PMU with bad STAT or implausible values for this long
     off_delay_ms: int = 2000  # good for this long before the alert clears
-    silent_ms: int = (
-        30000  # an [[area]] that spoke and now sends nothing for this long, by the worker's clock
-    )
+    silent_ms: int = 30000  # an [[area]] that spoke and now is silent this long, by the worker's clock
     freq_min_hz: float = 45.0  # a frequency below is implausible, not an event
     freq_max_hz: float = 65.0  # a frequency above is implausible, not an event
     angle_error_max_rad: float = 0.02  # time quality worse than this withholds angles
