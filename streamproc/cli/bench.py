@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from streamproc.shell.bench_table import Result
+    from streamproc.shell.bench.table import Result
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Bootstrap = Annotated[
@@ -46,7 +46,7 @@ def decode(
     seconds: Annotated[float, typer.Option(help="For all cases together.", min=0.5)] = 6.0,
 ) -> None:
     """Measure the decoder."""
-    from streamproc.shell.bench_decode import main
+    from streamproc.shell.bench.decode import main
 
     raise typer.Exit(main(json=json, seconds=seconds))
 
@@ -57,7 +57,7 @@ def seam(
     records: Annotated[int, typer.Option(help="Records of one round.", min=1000)] = 400_000,
 ) -> None:
     """Measure the batch seam."""
-    from streamproc.shell.bench_seam import main
+    from streamproc.shell.bench.seam import main
 
     raise typer.Exit(main(json=json, bootstrap=bootstrap, records=records))
 
@@ -75,7 +75,7 @@ def path(
     ] = "10,40,100,300,1000,3000",
 ) -> None:
     """Measure the path."""
-    from streamproc.shell.bench_path import measure
+    from streamproc.shell.bench.path import measure
 
     show(
         measure(bootstrap=bootstrap, records=records, seconds=seconds, rounds=rounds, sizes=_numbers(sizes)),
@@ -92,7 +92,7 @@ def latency(
     area_pmus: Annotated[int, typer.Option(help="PMUs of one area.", min=1, max=4000)] = 200,
 ) -> None:
     """Measure from record to alert."""
-    from streamproc.shell.bench_latency import measure
+    from streamproc.shell.bench.latency import measure
 
     show(
         measure(bootstrap=bootstrap, pmus=pmus, rate_hz=rate, seconds=seconds, area_pmus=area_pmus), json=json
@@ -110,7 +110,7 @@ def scale(
     ] = None,
 ) -> None:
     """Measure sites of several sizes."""
-    from streamproc.shell.bench_scale import measure, save
+    from streamproc.shell.bench.scale import measure, save
 
     result, model = measure(
         bootstrap=bootstrap, pmus=_numbers(pmus), rates_hz=_numbers(rates), seconds=seconds
@@ -131,7 +131,7 @@ def peers(
     ] = "",
 ) -> None:
     """Measure other stream processors."""
-    from streamproc.shell.bench_peers import measure
+    from streamproc.shell.bench.peers import measure
 
     names = [name for name in only.split(",") if name]
     show(measure(bootstrap=bootstrap, records=records, seconds=seconds, rounds=rounds, only=names), json=json)
@@ -142,7 +142,7 @@ def profile(
     seconds: Annotated[int, typer.Option(help="Seconds of stream time to score.", min=1, max=120)] = 20,
 ) -> None:
     """Profile the score stage."""
-    from streamproc.shell.bench_profile import measure
+    from streamproc.shell.bench.profile import measure
 
     show(measure(seconds=seconds), json=json)
 
@@ -156,7 +156,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="File to write; standard output without it.")] = None,
 ) -> None:
     """Make BENCHMARKS.md."""
-    from streamproc.shell.bench_table import read_notes, read_result, report
+    from streamproc.shell.bench.table import read_notes, read_result, report
 
     told = report([read_result(path) for path in results]) + "\n" + read_notes(notes)
     if out is None:
@@ -167,7 +167,7 @@ def report(
 
 def show(result: Result, *, json: bool) -> None:
     """Print a result and leave with 1 if a target was missed."""
-    from streamproc.shell.bench_table import encode, text
+    from streamproc.shell.bench.table import encode, text
 
     print(encode(result) if json else text(result), end="\n" if json else "", flush=True)
     raise typer.Exit(0 if all(target.met for target in result.targets) else 1)

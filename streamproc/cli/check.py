@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from streamproc.shell.check_line import Line
+    from streamproc.shell.checks.line import Line
 
 
 def register(app: typer.Typer) -> None:
@@ -60,7 +60,7 @@ def _lines(path: Path | None, *, offline: bool) -> list[Line]:
     import asyncio
     import logging
 
-    from streamproc.shell.check_site import check_all, read_config
+    from streamproc.shell.checks.site import check_all, read_config
 
     # What aiokafka tries and fails ends in a line of ours.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

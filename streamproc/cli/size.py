@@ -26,7 +26,7 @@ def size(
     """Tell what a site needs."""
     import msgspec
 
-    from streamproc.shell.bench_cost import load_model, size, size_text
+    from streamproc.shell.bench.cost import load_model, size, size_text
 
     cost = load_model(model)
     found = size(cost, pmus, rate, areas, pdc_pmus)

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from streamproc.shell.bench_cost import load_model
-from streamproc.shell.bench_path import WAYS
-from streamproc.shell.bench_peers import OURS, PEERS
-from streamproc.shell.bench_table import read_result
+from streamproc.shell.bench.cost import load_model
+from streamproc.shell.bench.path import WAYS
+from streamproc.shell.bench.peers import OURS, PEERS
+from streamproc.shell.bench.table import read_result
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]

@@ -26,10 +26,10 @@ from confluent_kafka.admin import (
 
 from streamproc.config import BrokerTable, SiteConfig, WorkerTable
 from streamproc.core.messages import Health, encode
-from streamproc.shell import check_reach
-from streamproc.shell.check_line import Line
-from streamproc.shell.check_site import check_all
-from streamproc.shell.check_topics import check_cluster
+from streamproc.shell.checks import reach as check_reach
+from streamproc.shell.checks.line import Line
+from streamproc.shell.checks.site import check_all
+from streamproc.shell.checks.topics import check_cluster
 from streamproc.shell.kafka_broker import KafkaBroker, free_port
 from streamproc.shell.topics import apply_topics, wanted_topics
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from streamproc.cli.size import register
 from streamproc.errors import ShellError
-from streamproc.shell.bench_cost import (
+from streamproc.shell.bench.cost import (
     FILL_RATIO,
     CostModel,
     Point,
@@ -22,7 +22,7 @@ from streamproc.shell.bench_cost import (
     size,
     size_text,
 )
-from streamproc.shell.bench_load import Load
+from streamproc.shell.bench.load import Load
 
 TRUE = np.array([0.04, 200e-6, 30e-6, 1.5e-6])
 

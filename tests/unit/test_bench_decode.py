@@ -9,7 +9,7 @@ import pytest
 from c37118_cases import pmu, stream
 
 from streamproc.core.c37118 import Book, decode, encode_data
-from streamproc.shell import bench_decode
+from streamproc.shell.bench import decode as bench_decode
 
 
 def test_the_benchmark_reports_every_case_beside_a_plain_frombuffer(

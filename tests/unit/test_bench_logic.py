@@ -12,12 +12,17 @@ import numpy as np
 import pytest
 
 from streamproc.errors import ShellError
-from streamproc.shell import bench_latency, bench_paced, bench_path, bench_peers, bench_profile, bench_rig
-from streamproc.shell.bench_load import START_S, Load, Stream, area_name, by_partition, partition_of
-from streamproc.shell.bench_peer.job import CHANNELS, ROW, BatchJob, RecordJob, key_of
-from streamproc.shell.bench_peer.meter import Meter
-from streamproc.shell.bench_peer.own import Look, NoModels, frame_dtype
-from streamproc.shell.bench_peer.per_record import PerRecord
+from streamproc.shell.bench import latency as bench_latency
+from streamproc.shell.bench import paced as bench_paced
+from streamproc.shell.bench import path as bench_path
+from streamproc.shell.bench import peers as bench_peers
+from streamproc.shell.bench import profile as bench_profile
+from streamproc.shell.bench import rig as bench_rig
+from streamproc.shell.bench.load import START_S, Load, Stream, area_name, by_partition, partition_of
+from streamproc.shell.bench.peer.job import CHANNELS, ROW, BatchJob, RecordJob, key_of
+from streamproc.shell.bench.peer.meter import Meter
+from streamproc.shell.bench.peer.own import Look, NoModels, frame_dtype
+from streamproc.shell.bench.peer.per_record import PerRecord
 from streamproc.shell.models import ModelSet
 from streamproc.shell.scrape import Reading
 from streamproc.stages.score import ScoreStage
@@ -188,7 +193,7 @@ def test_every_peer_has_a_row_measured_or_with_its_reason() -> None:
 
 def test_each_peer_is_pinned_and_its_module_is_there() -> None:
     for known in bench_peers.PEERS:
-        assert (Path(bench_peers.__file__).parent / "bench_peer" / f"{known.module}.py").is_file()
+        assert (Path(bench_peers.__file__).parent / "peer" / f"{known.module}.py").is_file()
         assert "==" in known.requirements[0]
         assert bench_peers.peer(known.module) is known
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from streamproc.cli import bench as command
 from streamproc.errors import ShellError
-from streamproc.shell.bench_table import (
+from streamproc.shell.bench.table import (
     Result,
     Table,
     Target,

@@ -23,8 +23,9 @@ import pytest
 from streamproc.cli.root import app
 from streamproc.config import AreaTable, BrokerTable, SiteConfig, SiteTable, WorkerTable
 from streamproc.core.messages import Health, encode
-from streamproc.shell import check_host, check_reach
-from streamproc.shell.check_host import (
+from streamproc.shell.checks import host as check_host
+from streamproc.shell.checks import reach as check_reach
+from streamproc.shell.checks.host import (
     check_clock,
     check_disk,
     check_files,
@@ -34,11 +35,11 @@ from streamproc.shell.check_host import (
     check_rates,
     read_kernel_clock,
 )
-from streamproc.shell.check_line import Line
-from streamproc.shell.check_reach import check_reach as reach
-from streamproc.shell.check_topics import access_lines, policy_lines, stamp_line, topic_lines, worker_line
+from streamproc.shell.checks.kafka_ask import DESCRIBE, NOT_TOLD, READ, WRITE, TopicFound, may
+from streamproc.shell.checks.line import Line
+from streamproc.shell.checks.reach import check_reach as reach
+from streamproc.shell.checks.topics import access_lines, policy_lines, stamp_line, topic_lines, worker_line
 from streamproc.shell.health import HealthServer
-from streamproc.shell.kafka_ask import DESCRIBE, NOT_TOLD, READ, WRITE, TopicFound, may
 from streamproc.shell.kafka_broker import free_port
 from streamproc.shell.memory_broker import MemoryBroker
 from streamproc.shell.metrics import Metrics

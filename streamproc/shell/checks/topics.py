@@ -19,8 +19,7 @@ from streamproc.config import SiteConfig
 from streamproc.core.c37118.book import Book
 from streamproc.core.c37118.decode import decode as decode_frames
 from streamproc.core.messages import Health, decode
-from streamproc.shell.check_line import Line, fail, ok, one_line, warn
-from streamproc.shell.kafka_ask import (
+from streamproc.shell.checks.kafka_ask import (
     DESCRIBE_CONFIGS,
     NOT_TOLD,
     OPERATIONS,
@@ -31,6 +30,7 @@ from streamproc.shell.kafka_ask import (
     ask_topics,
     may,
 )
+from streamproc.shell.checks.line import Line, fail, ok, one_line, warn
 from streamproc.shell.site_file import client_settings
 from streamproc.shell.topics import Wanted, wanted_topics, wire_name
 

@@ -29,7 +29,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.metadata import MetadataRequest
 
 from streamproc.config import BrokerTable
-from streamproc.shell.check_line import Line, fail, look_up, ok, one_line, warn
+from streamproc.shell.checks.line import Line, fail, look_up, ok, one_line, warn
 from streamproc.shell.site_file import client_settings
 
 DNS_TIMEOUT_S = 3.0

@@ -12,8 +12,8 @@ from bytewax.connectors.stdio import StdOutSink
 from bytewax.dataflow import Dataflow
 from bytewax.testing import run_main
 
-from streamproc.shell.bench_peer.job import BatchJob
-from streamproc.shell.bench_peer.meter import Meter, spec, tell_and_end
+from streamproc.shell.bench.peer.job import BatchJob
+from streamproc.shell.bench.peer.meter import Meter, spec, tell_and_end
 
 
 def main():

@@ -18,12 +18,12 @@ import uvloop
 
 from streamproc.config import SiteConfig
 from streamproc.errors import ShellError
-from streamproc.shell.bench_cost import CostModel, Point, fit, save
-from streamproc.shell.bench_latency import kept_up, known
-from streamproc.shell.bench_load import Load
-from streamproc.shell.bench_paced import POLL_S, Paced, read_metrics, run_paced, service
-from streamproc.shell.bench_rig import CACHE, Bar, bench_site, kafka, topics
-from streamproc.shell.bench_table import Cell, Result, Table, result_of
+from streamproc.shell.bench.cost import CostModel, Point, fit, save
+from streamproc.shell.bench.latency import kept_up, known
+from streamproc.shell.bench.load import Load
+from streamproc.shell.bench.paced import POLL_S, Paced, read_metrics, run_paced, service
+from streamproc.shell.bench.rig import CACHE, Bar, bench_site, kafka, topics
+from streamproc.shell.bench.table import Cell, Result, Table, result_of
 from streamproc.shell.clock import SYSTEM
 
 PARTITIONS = 4

@@ -4,7 +4,7 @@ A result says what was measured, where, with which versions, and beside each tar
 judged anywhere else: `met` is computed here, from the numbers of the run, and a target that was not measured
 is not met.
 
-    bench_path, bench_peers, ... ── Result ──┬── text(result)                     the terminal
+    path, peers, latency, ... ───── Result ──┬── text(result)                     the terminal
                                              ├── encode(result)                   --json, a file
                                              └── report([result, ...])            BENCHMARKS.md
 """
@@ -279,7 +279,7 @@ def read_result(path: Path) -> Result:
 
 def read_notes(path: Path | None = None) -> str:
     """Return the notes at the end of BENCHMARKS.md: those in a file, or the package's."""
-    source = resources.files("streamproc") / "shell" / "bench_notes.md" if path is None else path
+    source = resources.files("streamproc") / "shell" / "bench" / "notes.md" if path is None else path
     try:
         return source.read_text(encoding="utf-8")
     except OSError as error:

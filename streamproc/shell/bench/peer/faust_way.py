@@ -17,8 +17,8 @@ from pathlib import Path
 
 import faust
 
-from streamproc.shell.bench_peer.job import RecordJob
-from streamproc.shell.bench_peer.meter import Meter, spec, tell_and_end
+from streamproc.shell.bench.peer.job import RecordJob
+from streamproc.shell.bench.peer.meter import Meter, spec, tell_and_end
 
 FOREVER_S = 3600.0
 
@@ -74,7 +74,7 @@ def _ewma(meter):
 
 
 def _score(app, asked, meter):
-    from streamproc.shell.bench_peer.per_record import PerRecord  # noqa: PLC0415  (not in every environment)
+    from streamproc.shell.bench.peer.per_record import PerRecord  # noqa: PLC0415  (not in every environment)
 
     models = None
     if asked["way"] == "score_onnx":

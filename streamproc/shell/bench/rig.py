@@ -1,7 +1,7 @@
 """What the benchmarks stand on: a Kafka, topics under a prefix of their own, child processes, a progress bar.
 
 Every way under test is a process of its own, so that its CPU is its own; it gets one JSON argument and answers
-with one line (`bench_peer.meter`). It is ended by its process id, with all that it may have started, when it
+with one line (`peer.meter`). It is ended by its process id, with all that it may have started, when it
 is done, when its time is up, and when we are ended.
 """
 
@@ -32,7 +32,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from streamproc.config import BrokerTable, SiteConfig, WorkerTable
 from streamproc.errors import ShellError
-from streamproc.shell.bench_peer.meter import MARK
+from streamproc.shell.bench.peer.meter import MARK
 from streamproc.shell.kafka_broker import KafkaBroker, die_with_parent
 from streamproc.shell.site_file import client_settings
 from streamproc.shell.topics import wanted_topics
@@ -190,7 +190,7 @@ def package_path() -> str:
     """Return a directory in which `streamproc` can be imported, and nothing else (for other environments)."""
     place = (CACHE / "peers" / "src").absolute()
     place.mkdir(parents=True, exist_ok=True)
-    link, package = place / "streamproc", Path(__file__).resolve().parents[1]
+    link, package = place / "streamproc", Path(__file__).resolve().parents[2]
     if not (link.is_symlink() and link.resolve() == package):
         link.unlink(missing_ok=True)
         link.symlink_to(package)
@@ -290,7 +290,7 @@ async def run_child(
     cwd: Path | None = None,
 ) -> dict[str, Any]:
     """Return what a module of ours answers to a spec; raise ShellError when it does not in time."""
-    argv = [python or sys.executable, "-m", f"streamproc.shell.bench_peer.{module}"]
+    argv = [python or sys.executable, "-m", f"streamproc.shell.bench.peer.{module}"]
     async with Child([*argv, orjson.dumps(dict(spec)).decode()], cwd) as child:
         try:
             return await asyncio.wait_for(child.line(), timeout_s)

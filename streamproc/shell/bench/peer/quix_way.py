@@ -14,8 +14,8 @@ from pathlib import Path
 
 from quixstreams import Application, message_context
 
-from streamproc.shell.bench_peer.job import RecordJob
-from streamproc.shell.bench_peer.meter import Meter, spec, tell_and_end
+from streamproc.shell.bench.peer.job import RecordJob
+from streamproc.shell.bench.peer.meter import Meter, spec, tell_and_end
 
 
 def main():
@@ -60,7 +60,7 @@ def _ewma(meter):
 
 
 def _score(asked, meter):
-    from streamproc.shell.bench_peer.per_record import PerRecord  # noqa: PLC0415
+    from streamproc.shell.bench.peer.per_record import PerRecord  # noqa: PLC0415
 
     job = PerRecord(Path(asked["configs"]))
 

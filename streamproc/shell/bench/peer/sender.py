@@ -16,8 +16,8 @@ import msgspec
 import uvloop
 
 from streamproc.config import SiteConfig
-from streamproc.shell.bench_load import Load, Stream, area_name, by_partition, producer_of, send_configs
-from streamproc.shell.bench_peer.meter import cpu_s, spec, tell
+from streamproc.shell.bench.load import Load, Stream, area_name, by_partition, producer_of, send_configs
+from streamproc.shell.bench.peer.meter import cpu_s, spec, tell
 from streamproc.shell.clock import SYSTEM
 from streamproc.values import TOPIC_FRAMES
 

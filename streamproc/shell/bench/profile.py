@@ -20,11 +20,11 @@ import numpy as np
 import onnxruntime as ort
 
 from streamproc.config import SiteConfig
-from streamproc.shell.bench_load import PMUS_PER_AREA, Load, Stream, area_name
-from streamproc.shell.bench_peer.meter import cpu_s
-from streamproc.shell.bench_peer.own import NoModels
-from streamproc.shell.bench_rig import CACHE, Bar
-from streamproc.shell.bench_table import Cell, Result, Table, result_of
+from streamproc.shell.bench.load import PMUS_PER_AREA, Load, Stream, area_name
+from streamproc.shell.bench.peer.meter import cpu_s
+from streamproc.shell.bench.peer.own import NoModels
+from streamproc.shell.bench.rig import CACHE, Bar
+from streamproc.shell.bench.table import Cell, Result, Table, result_of
 from streamproc.shell.heap import calm_collector, keep_heap
 from streamproc.shell.models import Bundle, ModelSet
 from streamproc.stages.score import ScoreStage
@@ -137,7 +137,7 @@ def node_times(n_pmu: int, rate_hz: float) -> dict[tuple[str, str], float]:
     found: dict[tuple[str, str], float] = defaultdict(float)
     with tempfile.TemporaryDirectory(prefix="profile-", dir=CACHE) as home:
         for graph in model.table.graph:
-            content = (Path(__file__).parents[1] / "bundles" / "generic" / graph.file).read_bytes()
+            content = (Path(__file__).parents[2] / "bundles" / "generic" / graph.file).read_bytes()
             events = _run_graph(content, n_pmu, str(Path(home) / "ort"))
             for node, us in sum_nodes(events, MODEL_CALLS).items():
                 found[node] += us / graph.stride

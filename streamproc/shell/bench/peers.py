@@ -1,6 +1,6 @@
 """`streamproc bench peers`: one job, the same stored records, ours and the field's stream processors.
 
-The job (`bench_peer/job.py`): 72-byte records of 1,000 devices, per device and channel an exponential mean and
+The job (`peer/job.py`): 72-byte records of 1,000 devices, per device and channel an exponential mean and
 variance, an alert at 8 standard deviations. Over arrays where a framework hands over batches, per record where
 it does not. Each peer runs with its own defaults in an environment of its own, which the command makes once
 (`.cache/peers/NAME`, versions pinned below). A peer that cannot be installed or run is a row that says why.
@@ -27,8 +27,8 @@ from aiokafka import AIOKafkaProducer
 
 from streamproc.config import BrokerTable
 from streamproc.errors import ShellError
-from streamproc.shell.bench_peer.job import DEVICES, ROW, key_of
-from streamproc.shell.bench_rig import (
+from streamproc.shell.bench.peer.job import DEVICES, ROW, key_of
+from streamproc.shell.bench.rig import (
     CACHE,
     Bar,
     bench_site,
@@ -40,7 +40,7 @@ from streamproc.shell.bench_rig import (
     topics,
     us_per_record,
 )
-from streamproc.shell.bench_table import Cell, Result, Table, Target, middle, ratio, result_of
+from streamproc.shell.bench.table import Cell, Result, Table, Target, middle, ratio, result_of
 from streamproc.shell.site_file import client_settings
 from streamproc.values import TOPIC_FRAMES
 

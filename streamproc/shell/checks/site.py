@@ -10,7 +10,7 @@ from pathlib import Path
 
 from streamproc.config import SiteConfig
 from streamproc.errors import ConfigError
-from streamproc.shell.check_host import (
+from streamproc.shell.checks.host import (
     check_clock,
     check_disk,
     check_files,
@@ -21,9 +21,9 @@ from streamproc.shell.check_host import (
     read_kernel_clock,
     written_places,
 )
-from streamproc.shell.check_line import Line, fail, ok, warn
-from streamproc.shell.check_reach import check_reach
-from streamproc.shell.check_topics import check_cluster
+from streamproc.shell.checks.line import Line, fail, ok, warn
+from streamproc.shell.checks.reach import check_reach
+from streamproc.shell.checks.topics import check_cluster
 from streamproc.shell.clock import SYSTEM
 from streamproc.shell.site_file import client_settings, load_site
 

@@ -26,10 +26,10 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streamproc.config import BrokerTable, SiteConfig
-from streamproc.shell.bench_load import START_S, Load, area_name, partition_of
-from streamproc.shell.bench_paced import STAGES, Paced, growth_ratio, run_paced
-from streamproc.shell.bench_rig import CACHE, Bar, bench_site, kafka, topics
-from streamproc.shell.bench_table import Cell, Result, Table, Target, result_of
+from streamproc.shell.bench.load import START_S, Load, area_name, partition_of
+from streamproc.shell.bench.paced import STAGES, Paced, growth_ratio, run_paced
+from streamproc.shell.bench.rig import CACHE, Bar, bench_site, kafka, topics
+from streamproc.shell.bench.table import Cell, Result, Table, Target, result_of
 from streamproc.shell.site_file import client_settings
 from streamproc.values import TOPIC_ALERTS, TOPIC_FINDINGS
 

@@ -21,8 +21,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from streamproc.config import SiteConfig
 from streamproc.core.detector import Rule, Windows
 from streamproc.shell.app import Worker, build_stages
-from streamproc.shell.bench_peer.job import BatchJob
-from streamproc.shell.bench_peer.meter import Meter, fail, spec, tell_and_end
+from streamproc.shell.bench.peer.job import BatchJob
+from streamproc.shell.bench.peer.meter import Meter, fail, spec, tell_and_end
 from streamproc.shell.heap import calm_collector, keep_heap
 from streamproc.shell.site_file import client_settings
 from streamproc.stages.score import ScoreStage

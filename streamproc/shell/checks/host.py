@@ -20,7 +20,7 @@ import orjson
 
 from streamproc.config import SiteConfig, WorkerTable
 from streamproc.errors import ConfigError, ModelError
-from streamproc.shell.check_line import Line, fail, look_up, ok, one_line, warn
+from streamproc.shell.checks.line import Line, fail, look_up, ok, one_line, warn
 from streamproc.shell.forecast_model import OnnxForecaster
 from streamproc.shell.models import Bundle, ModelSet
 

@@ -11,8 +11,8 @@ from importlib import metadata
 from faststream import FastStream
 from faststream.kafka import KafkaBroker, KafkaMessage
 
-from streamproc.shell.bench_peer.job import BatchJob
-from streamproc.shell.bench_peer.meter import Meter, spec, tell_and_end
+from streamproc.shell.bench.peer.job import BatchJob
+from streamproc.shell.bench.peer.meter import Meter, spec, tell_and_end
 
 
 def main():

@@ -22,7 +22,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from streamproc.errors import ShellError
-from streamproc.shell.bench_load import PMUS_PER_AREA, PMUS_PER_PDC, Load
+from streamproc.shell.bench.load import PMUS_PER_AREA, PMUS_PER_PDC, Load
 from streamproc.values import F64
 
 FORMAT = "streamproc-cost/1"
@@ -188,7 +188,7 @@ def save(model: CostModel, path: Path) -> None:
 
 def load_model(path: Path | None = None) -> CostModel:
     """Return the model in a file (None: the one of the package); raise ShellError if it is none."""
-    source = resources.files("streamproc") / "shell" / "cost_model.json" if path is None else path
+    source = resources.files("streamproc") / "shell" / "bench" / "cost_model.json" if path is None else path
     try:
         model = msgspec.json.decode(source.read_bytes(), type=CostModel)
     except OSError as error:

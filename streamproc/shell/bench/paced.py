@@ -26,8 +26,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streamproc.config import SiteConfig
 from streamproc.errors import ShellError
-from streamproc.shell.bench_load import Load
-from streamproc.shell.bench_rig import Child
+from streamproc.shell.bench.load import Load
+from streamproc.shell.bench.rig import Child
 from streamproc.shell.clock import SYSTEM
 from streamproc.shell.demo_script import site_toml
 from streamproc.shell.kafka_broker import free_port
@@ -130,7 +130,7 @@ async def run_paced(config: SiteConfig, load: Load, home: Path, tick: Callable[[
     """Return what it was like; the worker is ended in the end, its topics and states stay."""
     paced = Paced(load)
     spec = {"site": msgspec.to_builtins(config), "load": asdict(load)}
-    argv = [sys.executable, "-m", "streamproc.shell.bench_peer.sender", orjson.dumps(spec).decode()]
+    argv = [sys.executable, "-m", "streamproc.shell.bench.peer.sender", orjson.dumps(spec).decode()]
     async with Child(argv) as sender:
         make_s = 60.0 + MAKE_S_PER_PMU_S * load.pmus * load.seconds
         await asyncio.wait_for(sender.line(), make_s)

@@ -27,9 +27,9 @@ import uvloop
 
 from streamproc.config import SiteConfig
 from streamproc.errors import ShellError
-from streamproc.shell.bench_load import PMUS_PER_PDC, Load, Stream, fill
-from streamproc.shell.bench_peers import SPARE_S, environment, peer
-from streamproc.shell.bench_rig import (
+from streamproc.shell.bench.load import PMUS_PER_PDC, Load, Stream, fill
+from streamproc.shell.bench.peers import SPARE_S, environment, peer
+from streamproc.shell.bench.rig import (
     CACHE,
     Bar,
     bench_site,
@@ -40,7 +40,7 @@ from streamproc.shell.bench_rig import (
     topics,
     us_per_record,
 )
-from streamproc.shell.bench_table import Cell, Result, Table, Target, middle, ratio, result_of, spread_ratio
+from streamproc.shell.bench.table import Cell, Result, Table, Target, middle, ratio, result_of, spread_ratio
 from streamproc.values import TOPIC_FINDINGS, TOPIC_FRAMES
 
 PARTITIONS = 4

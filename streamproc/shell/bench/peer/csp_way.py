@@ -14,8 +14,8 @@ from csp import PushMode
 from csp.adapters.kafka import KafkaAdapterManager, KafkaStartOffset
 from csp.adapters.utils import RawBytesMessageMapper
 
-from streamproc.shell.bench_peer.job import RecordJob
-from streamproc.shell.bench_peer.meter import Meter, spec, tell_and_end
+from streamproc.shell.bench.peer.job import RecordJob
+from streamproc.shell.bench.peer.meter import Meter, spec, tell_and_end
 
 ASKED = spec()
 METER = Meter(ASKED["records"], ASKED["seconds"])

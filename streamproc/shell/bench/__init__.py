@@ -1,0 +1,1 @@
+"""What `streamproc bench` measures: ourselves and the field, on one machine in one run."""
