@@ -205,7 +205,7 @@ class Worker:
         if started and not self.failure.done():
             assigned = self.consumer.assignment()
             await self.surrender(frozenset(Tp(tp.topic, tp.partition) for tp in assigned))
-            await self.consumer.commit()
+            await self.consumer.commit_all()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -38,6 +38,7 @@ import msgspec
 import numpy as np
 import onnxruntime as ort
 
+from streamproc.core.describe import Describer
 from streamproc.core.detector import N_QUANTITY, AreaModel, Rule, Windows
 from streamproc.core.scoring import model_digest
 from streamproc.errors import ModelError
@@ -284,6 +285,8 @@ def _columns(window: F32, columns: I64) -> F32:
 
 class ModelSet:
     """The models of a worker: the site bundle, if any, with the generic one behind it."""
+
+    describer: Describer | None = None
 
     def __init__(
         self, site: Bundle | None, generic: Bundle, overrides: Mapping[str, Mapping[str, Any]]

@@ -48,6 +48,7 @@ FAUST_LOG = logging.getLogger("faust.streamproc")
 
 NO_GENERATION = -1
 POLL_INTERVAL_MAX_MS = 300_000  # a worker that does not poll for this long leaves its group
+LAST_COMMITS_MAX = 3  # tries, when partitions go
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +272,17 @@ class BatchConsumer(driver.Consumer):
             self.ledger.committed(tp, generation, offset)
         return True
 
+    async def commit_all(self) -> None:
+        """Commit all that may be committed, before the partitions go.
+
+        Once is not enough: Faust's `commit` does nothing when another one, begun before the last state was saved, is
+        under way; and a coordinator may refuse once.
+        """
+        for _ in range(LAST_COMMITS_MAX):
+            await self.commit()
+            if not self.ledger.committable():
+                return
+
     async def perform_seek(self) -> None:
         """Go to the committed offsets, let the worker rebuild its states, and start where it says.
 
@@ -300,7 +312,7 @@ class BatchConsumer(driver.Consumer):
         """Let the worker save what it has, commit that, and forget the partitions."""
         gone = frozenset(Tp(tp.topic, tp.partition) for tp in revoked)
         await self._owner.surrender(gone)
-        await self.commit()
+        await self.commit_all()
         self.ledger.drop(gone)
         await super().on_partitions_revoked(revoked)
 

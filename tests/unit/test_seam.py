@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamproc.shell.ledger import Ledger, Tp
-from streamproc.shell.seam import BatchScheduler, scheduler_of
+from streamproc.shell.seam import BatchConsumer, BatchScheduler, scheduler_of
 from streamproc.shell.watch import LoopGuard, StallWatch, Standing
 
 TP = Tp("in", 0)
@@ -157,3 +158,23 @@ def test_a_guard_that_is_stopped_ends_nobody() -> None:
     guard._thread.join(5)
     assert not guard._thread.is_alive()
     assert ended == []
+
+
+def test_the_last_commit_is_made_although_an_older_one_was_under_way() -> None:
+    class Consumer:
+        def __init__(self) -> None:
+            self.ledger, self.tries = Ledger(), 0
+
+        async def commit(self) -> bool:  # the first only waits for the one that is under way
+            self.tries += 1
+            if self.tries == 2:
+                self.ledger.committed(TP, G, 10)
+            return self.tries == 2
+
+    consumer = Consumer()
+    consumer.ledger.deliver(TP, G, 0, 9)
+    consumer.ledger.acknowledge(TP, G, 9)
+    consumer.ledger.allow(TP, G, 10)
+    asyncio.run(BatchConsumer.commit_all(consumer))  # type: ignore[arg-type]
+    assert consumer.tries == 2
+    assert consumer.ledger.committable() == {}

@@ -19,6 +19,7 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streamproc.config import SiteConfig
+from streamproc.core.describe import Describer
 from streamproc.core.detector import Rule, Windows
 from streamproc.shell.app import Worker, build_stages
 from streamproc.shell.bench.peer.job import BatchJob
@@ -119,6 +120,7 @@ class EwmaStage(SimpleStage):
 class NoModels:
     """stages.score.Models without any rule: decode, align and features are all that is left."""
 
+    describer: Describer | None = None
     fast_rows, slow_rows = 1, 1
     rules: tuple[Rule, ...] = ()
     digest, reason, fallback_count = "none", "", 0

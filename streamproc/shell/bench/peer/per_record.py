@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from streamproc.config import SiteConfig
+from streamproc.core.describe import Describer
 from streamproc.core.detector import AreaModel, Windows
 from streamproc.core.scoring import Plan, score_numpy
 from streamproc.detectors import DETECTORS
@@ -37,6 +38,8 @@ class NumpyModel:
 
 class NumpyModels:
     """stages.score.Models on numpy: the detectors that need no training, as in the generic bundle."""
+
+    describer: Describer | None = None
 
     def __init__(self) -> None:
         self._known: dict[tuple[float, int], AreaModel] = {}
