@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import numpy as np
@@ -23,7 +23,10 @@ from streamproc.core import quality
 from streamproc.core.align import Aligned, AlignState
 from streamproc.core.c37118 import DataBatch, Layout, PmuInfo
 from streamproc.core.condition import ConditionState, Edges, RuleArrays, advance
+from streamproc.core.describe import Describer, EventView, follow, raises_of
 from streamproc.core.detector import N_QUANTITY, AreaModel, Rule, Windows
+from streamproc.core.disturbance import Disturbance
+from streamproc.core.event_watch import EventWatch
 from streamproc.core.features import FeatureState, features
 from streamproc.core.grid import to_grid
 from streamproc.core.samples import ANGLE, FREQ, N_VALUE, ROCOF, VOLT, Samples
@@ -174,6 +177,7 @@ class AreaState:
     rule_names: tuple[str, ...]
     stillness: Stillness
     last_second: int = -1  # of the last closed instant, for watermarks
+    watch: EventWatch = field(default_factory=EventWatch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +193,7 @@ class Scored:
     unusable: I64 = field(
         default_factory=lambda: np.zeros(0, np.int64)
     )  # (n_pmu,) frames missing, bad or frozen
+    described: tuple[tuple[int, Disturbance], ...] = ()  # with the tick
 
 
 def fresh_area(columns: tuple[Column, ...], nominal_hz: float, base_v: F64, model: AreaModel) -> AreaState:
@@ -238,7 +243,13 @@ def widened(state: AreaState, columns: tuple[Column, ...], base_v: F64, model: A
 
 
 def score(
-    state: AreaState, closed: Aligned, t_ns: I64, model: AreaModel, rules: tuple[Rule, ...], rate_hz: float
+    state: AreaState,
+    closed: Aligned,
+    t_ns: I64,
+    model: AreaModel,
+    rules: tuple[Rule, ...],
+    rate_hz: float,
+    describer: Describer | None = None,
 ) -> tuple[AreaState, Scored]:
     """Return the state after these closed instants, and what they gave. `rules` are the model's, then the quality rules."""
     state = _with_rules(state, rules)
@@ -256,8 +267,24 @@ def score(
     there = closed.quality & quality.DISCARDED == 0
     untimely = int((there & (closed.quality & quality.SUSPECT_TIME != 0)).sum())
     unusable = held.any(axis=0).sum(axis=0)
-    scored = Scored(t_ns, edges, closed.quality, bad, frozen, untimely, unusable)
-    return replace(state, conditions=conditions, stillness=stillness), scored
+    view_of = partial(_view, state, closed.instant, rate_hz)
+    raises = raises_of(edges, rules, rate_hz)
+    watch, described = follow(state.watch, raises, closed.instant, rate_hz, view_of, describer)
+    scored = Scored(t_ns, edges, closed.quality, bad, frozen, untimely, unusable, described)
+    return replace(state, conditions=conditions, stillness=stillness, watch=watch), scored
+
+
+def _view(state: AreaState, instants: I64, rate_hz: float, tick: int, watch: EventWatch) -> EventView:
+    """Return what is shown of the disturbance at one of these instants, which are in the window already."""
+    return EventView(
+        fast=state.fast.ending(state.fast.end - instants.size + tick + 1),
+        age=int(instants[tick]) - watch.onset,
+        onset=watch.onset,
+        rate_hz=rate_hz,
+        nominal_hz=state.nominal_hz,
+        labels=tuple(column.label for column in state.columns),
+        slow=watch.slow,
+    )
 
 
 def _hold_ns(rate_hz: float) -> int:

@@ -7,6 +7,7 @@ oscillation is another, also where the same PMUs see it.
 
     raise    ^ first one: a new alert, seq 1, UNACK        joins: told again when an operator must know more
     update   the peak of the leading rule grew, the sources doubled: told at most once a second, never forgotten
+    describe what kind of disturbance, where, how big: told each time, within the same alert
     clear    all members clear for `quiet`: RTNUN (or NORM when it was acknowledged)
     bad data is not here: conditions hold while the input is unknown
 
@@ -16,21 +17,17 @@ changes nothing. Alerts that are over are forgotten when nothing can join them a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 
-from streamproc.core.alarm import State, after
-from streamproc.core.messages import Alert, Finding, Operator, iso_time
-from streamproc.core.quality import worst
+from streamproc.core.alarm import after
+from streamproc.core.messages import Alert, Finding, Operator
+from streamproc.core.open_alert import ACTIVE, OpenAlert, as_message, first_in, led_by, opened, peaked
 
 SEEN_MAX = 512  # finding ids remembered per area: more than a re-delivery after a restart can bring
 UPDATE_INTERVAL_US = 1_000_000  # an alert that only grows is told again at most once a second
 # Beyond it the oldest that returned to normal are forgotten here; their records stay in the topic.
 OPEN_ALERTS_MAX = 2_000
-VALUE_MAX = 1e300  # a value that a float cannot hold is told as this
-ACTIVE = 0  # of a member; otherwise the time of its clear
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,58 +37,6 @@ class DecideSettings:
     group_window_us: int
     quiet_us: int
     sources_max: int
-
-
-@dataclass(frozen=True, slots=True)
-class OpenAlert:
-    """One alert and everything that its next transition needs.
-
-    `members`: (rule, source) -> ACTIVE, or when it cleared. `unsaid`: it grew, and was told less than a second ago.
-    """
-
-    alert_id: str
-    seq: int
-    state: State
-    family: str
-    kind: str
-    priority: int
-    area: str
-    position: str
-    onset_us: int
-    source: str
-    rule: str
-    rule_version: int
-    digest: str
-    score: float
-    value: float  # in `unit`
-    limit: float
-    unit: str
-    window_s: float
-    text: str
-    flags: int
-    members: Mapping[tuple[str, str], int]
-    last_raise_us: int
-    cleared_us: int | None = None
-    told_us: int = 0
-    told_sources: int = 0
-    unsaid: bool = False
-    ack_by: str | None = None
-    ack_comment: str | None = None
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Return the sources, first-in first, the others in order of their coming."""
-        return tuple(dict.fromkeys([self.source, *(source for _, source in self.members)]))
-
-    @property
-    def active(self) -> bool:
-        """Return whether any member is."""
-        return ACTIVE in self.members.values()
-
-    @property
-    def open(self) -> bool:
-        """Return whether it has not returned to normal: no other has a member that is active."""
-        return self.state in {"UNACK", "ACKED"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +62,8 @@ def take_finding(
         state, more = _raise(state, finding, settings)
     elif finding.type == "update":
         state, more = _update(state, finding, settings)
+    elif finding.type == "describe":
+        state, more = _describe(state, finding, settings)
     else:
         state, more = _clear(state, finding), []
     return state, told + more
@@ -137,11 +84,11 @@ def acknowledge(
 
 
 def _raise(state: DecideState, finding: Finding, settings: DecideSettings) -> tuple[DecideState, list[Alert]]:
-    first = _first_in(finding)
+    first = first_in(finding)
     new_members = dict.fromkeys(((finding.rule, source) for source in finding.sources), ACTIVE)
     before = _home(state, finding, settings)
     if before is None:
-        alert = _opened(finding, first, new_members)
+        alert = opened(finding, first, new_members)
         if alert.alert_id in state.alerts:
             return state, []  # a finding so old that its id is no longer remembered; its alert is
         return _tell(state, alert, finding.ts_us, settings)
@@ -156,9 +103,9 @@ def _raise(state: DecideState, finding: Finding, settings: DecideSettings) -> tu
         state=after(before.state, "raise"),
     )
     if finding.priority < before.priority:
-        alert = replace(_led_by(alert, finding), state=after(alert.state, "worsen"))
+        alert = replace(led_by(alert, finding), state=after(alert.state, "worsen"))
     elif finding.rule == alert.rule:
-        alert = _peaked(alert, finding)
+        alert = peaked(alert, finding)
     # First-in is the earliest onset; of the same onset, that of the higher priority.
     if (first[0], finding.priority) < (alert.onset_us, before.priority):
         alert = replace(alert, onset_us=first[0], source=first[1])
@@ -181,13 +128,36 @@ def _update(
     told: list[Alert] = []
     for before in _having(state, finding):
         alert = replace(before, flags=before.flags | finding.quality)
-        grown = _peaked(alert, finding) if finding.rule == alert.rule else alert
+        grown = peaked(alert, finding) if finding.rule == alert.rule else alert
         if grown is alert:
             state = _kept(state, alert)
         else:
             state, more = _grown(state, grown, finding.ts_us, settings)
             told += more
     return state, told
+
+
+def _describe(
+    state: DecideState, finding: Finding, settings: DecideSettings
+) -> tuple[DecideState, list[Alert]]:
+    """What is known of the disturbance by now; of two disturbances in one alert the first is described."""
+    new = finding.disturbance
+    near = [
+        a
+        for a in state.alerts.values()
+        if new is not None
+        and a.area == finding.area
+        and a.family == "grid"
+        and a.onset_us <= new.ts_us
+        and new.onset_ts_us <= a.last_raise_us + settings.group_window_us
+    ]
+    alert = max(near, key=lambda a: (a.last_raise_us, a.alert_id), default=None)
+    if alert is None or new is None:
+        return state, []
+    known = alert.disturbance
+    if known is not None and known.kind != "unknown" and known.onset_ts_us != new.onset_ts_us:
+        return state, []
+    return _tell(state, replace(alert, disturbance=new), finding.ts_us, settings)
 
 
 def _grown(
@@ -261,75 +231,6 @@ def _having(state: DecideState, finding: Finding) -> list[OpenAlert]:
     ]
 
 
-def _opened(finding: Finding, first: tuple[int, str], members: dict[tuple[str, str], int]) -> OpenAlert:
-    score, value = _peak(finding)
-    onset_us, source = first
-    parts = (finding.rule, finding.rule_version, finding.model_digest, finding.area, source, onset_us)
-    return OpenAlert(
-        alert_id=sha256("|".join(map(str, parts)).encode()).hexdigest()[:32],
-        seq=0,
-        state="UNACK",
-        family=finding.family,
-        kind=finding.kind,
-        priority=finding.priority,
-        area=finding.area,
-        position=finding.position,
-        onset_us=onset_us,
-        source=source,
-        rule=finding.rule,
-        rule_version=finding.rule_version,
-        digest=finding.model_digest,
-        score=score,
-        value=value,
-        limit=finding.limit,
-        unit=finding.unit,
-        window_s=finding.window_s,
-        text=finding.text,
-        flags=finding.quality,
-        members=members,
-        last_raise_us=finding.ts_us,
-    )
-
-
-def _first_in(finding: Finding) -> tuple[int, str]:
-    """Return the earliest onset and its source; of several in the same frame the one that shows most."""
-    onset_us, _, source = min(
-        zip(finding.onsets_us, (-score for score in finding.scores), finding.sources, strict=True)
-    )
-    return onset_us, source
-
-
-def _peak(finding: Finding) -> tuple[float, float]:
-    """Return the largest score and the value that goes with it."""
-    values = finding.values or tuple(score * finding.limit for score in finding.scores)
-    score, value = max(zip(finding.scores, values, strict=True))
-    return score, min(max(value, -VALUE_MAX), VALUE_MAX)
-
-
-def _peaked(alert: OpenAlert, finding: Finding) -> OpenAlert:
-    """Return the alert with the score of this finding if it is the largest so far, else the very same alert."""
-    score, value = _peak(finding)
-    return replace(alert, score=score, value=value) if score > alert.score else alert
-
-
-def _led_by(alert: OpenAlert, finding: Finding) -> OpenAlert:
-    """Return the alert as the worse finding tells it; id, onset and first-in stay."""
-    score, value = _peak(finding)
-    return replace(
-        alert,
-        kind=finding.kind,
-        priority=finding.priority,
-        rule=finding.rule,
-        rule_version=finding.rule_version,
-        score=score,
-        value=value,
-        limit=finding.limit,
-        unit=finding.unit,
-        window_s=finding.window_s,
-        text=finding.text,
-    )
-
-
 def _kept(state: DecideState, alert: OpenAlert) -> DecideState:
     return replace(state, alerts={**state.alerts, alert.alert_id: alert})
 
@@ -340,52 +241,7 @@ def _tell(
     sources = alert.sources
     alert = replace(alert, seq=alert.seq + 1, told_us=ts_us, told_sources=len(sources), unsaid=False)
     state = _bounded(_kept(state, alert))
-    message = Alert(
-        alert_id=alert.alert_id,
-        seq=alert.seq,
-        state=alert.state,
-        family=alert.family,  # type: ignore[arg-type]
-        kind=alert.kind,
-        priority=alert.priority,
-        area=alert.area,
-        position=alert.position,
-        onset_ts_us=alert.onset_us,
-        ts_us=ts_us,
-        source=alert.source,
-        sources=sources[: settings.sources_max],
-        members=len(sources),
-        score=alert.score,
-        value=alert.value,
-        limit=alert.limit,
-        unit=alert.unit,
-        quality=worst(alert.flags),
-        quality_flags=alert.flags,
-        message=sentence(alert),
-        rule=alert.rule,
-        rule_version=alert.rule_version,
-        rules=tuple(sorted({rule for rule, _ in alert.members})),
-        model_digest=alert.digest,
-        cleared_ts_us=alert.cleared_us if alert.state in {"RTNUN", "NORM"} else None,
-        ack_by=alert.ack_by,
-        ack_comment=alert.ack_comment,
-    )
-    return state, [message]
-
-
-def sentence(alert: OpenAlert) -> str:
-    """Return what an operator reads: what, where, how much, since when."""
-    others = len(alert.sources) - 1
-    where = alert.source + (f" and {others} other{'s' if others > 1 else ''}" if others else "")
-    words = {
-        "source": where,
-        "value": f"{alert.value:.4g}",
-        "limit": f"{alert.limit:.4g}",
-        "unit": alert.unit,
-        "window_s": f"{alert.window_s:g}",
-    }
-    # Not str.format: the text came over the wire, and a strange brace in it must not end the service.
-    told = re.sub(r"\{(\w+)\}", lambda field: words.get(field[1], field[0]), alert.text)
-    return f"{told} (area {alert.area}), since {iso_time(alert.onset_us * 1000)}"
+    return state, [as_message(alert, ts_us, settings.sources_max)]
 
 
 def _bounded(state: DecideState) -> DecideState:

@@ -37,6 +37,7 @@ T = TypeVar("T")
 Family: TypeAlias = Literal["grid", "quality", "service"]
 
 N_QUANTITY = 3
+SUDDEN_S = 3.0  # a rule that looks further back cannot tell when it began
 FREQUENCY, VOLTAGE, ANGLE = 0, 1, 2  # index of the quantity axis of a window
 
 
@@ -67,6 +68,11 @@ class Rule:
     off_delay_ms: int
     deadband_ratio: float  # clears below 1 - deadband_ratio
     text: str
+
+    @property
+    def sudden(self) -> bool:
+        """Return whether a raise of this rule is the beginning of a disturbance, to the frame."""
+        return self.family == "grid" and self.on_delay_ms == 0 and self.window_s <= SUDDEN_S
 
 
 class AreaModel(Protocol):

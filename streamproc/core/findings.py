@@ -14,6 +14,7 @@ import numpy as np
 from streamproc.core.area import Scored
 from streamproc.core.condition import CLEAR, RAISE, UPDATE
 from streamproc.core.detector import Rule
+from streamproc.core.disturbance import Disturbance
 from streamproc.core.messages import Finding, encode
 from streamproc.values import I64, TOPIC_FINDINGS, Output
 
@@ -58,6 +59,10 @@ def area_findings(
             ts_us=ts_us,
         )
         told.append((tick, 0, _output(position, mark, int(t_ns[tick]))))
+    for tick, known in scored.described:
+        told.append(
+            (tick, 2, _output(position, _description(area, position, digest, known), int(t_ns[tick])))
+        )
     told.sort(key=lambda item: item[:2])
     return [(tick, output) for tick, _, output in told]
 
@@ -97,6 +102,19 @@ def _finding(
         text=rule.text,
         quality=int(flags),
         model_digest=digest,
+    )
+
+
+def _description(area: str, position: str, digest: str, known: Disturbance) -> Finding:
+    what = f"describe|{known.onset_ts_us}"
+    return Finding(
+        type="describe",
+        finding_id=finding_id(area, "", 0, what, known.ts_us, digest),
+        area=area,
+        position=position,
+        ts_us=known.ts_us,
+        model_digest=digest,
+        disturbance=known,
     )
 
 

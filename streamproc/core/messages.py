@@ -11,7 +11,6 @@ inside one schema version; another version is refused as `wrong_schema`.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -20,6 +19,8 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 import msgspec
 import orjson
 
+from streamproc.core.disturbance import Disturbance
+from streamproc.core.json_tree import all_finite, depth, duplicate_key
 from streamproc.values import DLQ_SUFFIX, Output, Record
 
 JSON_SIZE_MAX = 1 << 20  # bytes of one JSON record
@@ -68,10 +69,13 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finding(Message, frozen=True, kw_only=True):
-    """Edges of one rule in one area at one instant; all its sources in one record. Type "watermark" carries only time."""
+    """Edges of one rule in one area at one instant; all its sources in one record.
+
+    Type "watermark" carries only time, type "describe" what is known of a disturbance by now.
+    """
 
     schema: Literal["finding/1"] = "finding/1"
-    type: Literal["raise", "update", "clear", "watermark"]
+    type: Literal["raise", "update", "clear", "watermark", "describe"]
     finding_id: str
     area: str
     position: str
@@ -91,6 +95,7 @@ class Finding(Message, frozen=True, kw_only=True):
     text: str = ""
     quality: Flags = 0  # StateFlags, the worst of the sources
     model_digest: str = ""
+    disturbance: Disturbance | None = None
 
 
 class Alert(Message, frozen=True, kw_only=True):
@@ -124,6 +129,7 @@ class Alert(Message, frozen=True, kw_only=True):
     cleared_ts_us: TimeUs | None = None
     ack_by: str | None = None
     ack_comment: str | None = None
+    disturbance: Disturbance | None = None
 
 
 class Operator(Message, frozen=True, kw_only=True):
@@ -276,7 +282,7 @@ M = TypeVar("M", bound=Message)
 def encode(message: Message) -> bytes:
     """Return the JSON bytes of a message, keys sorted. Every number in it must be finite (asserted: it is ours)."""
     tree = msgspec.to_builtins(message)
-    assert _all_finite(tree), f"a number of {type(message).__name__} is not finite: {tree}"
+    assert all_finite(tree), f"a number of {type(message).__name__} is not finite: {tree}"
     return orjson.dumps(tree, option=orjson.OPT_SORT_KEYS)
 
 
@@ -313,9 +319,9 @@ def read_json(value: bytes | None) -> Any | Refusal:  # noqa: ANN401 - it is JSO
         return Refusal(
             Reason.NOT_JSON, f"{error.msg} at line {error.lineno} column {error.colno}"[:DETAIL_SIZE_MAX]
         )
-    if _depth(tree) > JSON_DEPTH_MAX:
+    if depth(tree) > JSON_DEPTH_MAX:
         return Refusal(Reason.TOO_DEEP, f"nested deeper than {JSON_DEPTH_MAX}")
-    twice = _duplicate_key(value)
+    twice = duplicate_key(value)
     if twice is not None:
         return Refusal(Reason.DUPLICATE_KEY, f"key {twice!r:.80} occurs twice in one object")
     return tree
@@ -351,49 +357,3 @@ def iso_time(t_ns: int) -> str:
     except (OverflowError, ValueError, OSError):
         return f"{t_ns // 1_000_000_000}s"
     return f"{stamp:%Y-%m-%dT%H:%M:%S}.{t_ns // 1_000_000 % 1000:03d}Z"
-
-
-def _all_finite(tree: Any) -> bool:  # noqa: ANN401
-    if isinstance(tree, float):
-        return tree - tree == 0.0  # False for NaN and both infinities
-    if isinstance(tree, dict):
-        return all(map(_all_finite, tree.values()))
-    if isinstance(tree, list | tuple):
-        return all(map(_all_finite, tree))
-    return True
-
-
-def _depth(tree: Any) -> int:  # noqa: ANN401
-    deepest, level = 0, [tree]
-    while level:
-        deepest += 1
-        level = [
-            child
-            for node in level
-            if isinstance(node, dict | list)
-            for child in (node.values() if isinstance(node, dict) else node)
-        ]
-    return deepest
-
-
-class _TwiceError(Exception): ...
-
-
-def _duplicate_key(value: bytes) -> str | None:
-    def check(pairs: list[tuple[str, Any]]) -> None:
-        if len(dict(pairs)) == len(pairs):
-            return
-        # One pass: a million keys of which the last comes twice must not cost a million squared.
-        known: set[str] = set()
-        for name, _ in pairs:
-            if name in known:
-                raise _TwiceError(name)
-            known.add(name)
-
-    try:
-        json.loads(value, object_pairs_hook=check)
-    except _TwiceError as error:
-        return str(error)
-    except (ValueError, RecursionError):
-        return None  # orjson has already taken it: a nuance of the two parsers, not a duplicate
-    return None

@@ -10,7 +10,8 @@ import msgspec
 
 from streamproc.config import SiteConfig
 from streamproc.core.blob import pack_tree, unpack_tree
-from streamproc.core.decide import DecideSettings, DecideState, OpenAlert, acknowledge, take_finding
+from streamproc.core.decide import DecideSettings, DecideState, acknowledge, take_finding
+from streamproc.core.disturbance import Disturbance
 from streamproc.core.messages import (
     Alert,
     Finding,
@@ -21,6 +22,7 @@ from streamproc.core.messages import (
     decode,
     encode,
 )
+from streamproc.core.open_alert import OpenAlert
 from streamproc.errors import StateError
 from streamproc.values import (
     SILENT,
@@ -34,7 +36,10 @@ from streamproc.values import (
     Step,
 )
 
-BLOB_KIND = "decide/1"
+BLOB_KIND = "decide/2"
+
+
+UNSOURCED = {"watermark", "describe"}  # findings that name no sources
 
 
 class DecideStage:
@@ -86,7 +91,7 @@ class DecideStage:
         self, state: DecideState, record: Record, counts: Counts, outputs: list[Output]
     ) -> tuple[DecideState, list[Alert]]:
         finding = decode(Finding, record.value)
-        if isinstance(finding, Finding) and finding.type != "watermark" and not _in_step(finding):
+        if isinstance(finding, Finding) and finding.type not in UNSOURCED and not _in_step(finding):
             finding = Refusal(
                 Reason.WRONG_TYPE, "sources, scores and onsets_us must be of one length, not empty"
             )
@@ -132,7 +137,9 @@ class DecideStage:
         try:
             for fields, rows in msgspec.msgpack.decode(tree["alerts"]):
                 members = {(rule, source): cleared for rule, source, cleared in rows}
-                alert = OpenAlert(**{**fields, "members": members})
+                known = fields["disturbance"]
+                told = None if known is None else msgspec.convert(known, Disturbance)
+                alert = OpenAlert(**{**fields, "members": members, "disturbance": told})
                 alerts[alert.alert_id] = alert
             return DecideState(alerts, {area: tuple(ids) for area, ids in tree["seen"].items()})
         except (AttributeError, KeyError, TypeError, ValueError, msgspec.DecodeError) as error:

@@ -36,6 +36,7 @@ from streamproc.core.area import (
     widened,
 )
 from streamproc.core.c37118 import DataBatch, Decoded, Rejection, decode
+from streamproc.core.describe import Describer
 from streamproc.core.detector import AreaModel
 from streamproc.core.findings import area_findings
 from streamproc.core.grid import from_grid
@@ -77,6 +78,8 @@ FORGET_S = 600  # an area silent for longer than this holds no offset back
 
 class Models(Protocol):
     """Where the models of an area come from (`streamproc.shell.models.ModelSet`)."""
+
+    describer: Describer | None  # who says what a disturbance is; None: nobody does
 
     def for_area(self, area: str, stations: tuple[str, ...], rate_hz: float, nominal_hz: float) -> AreaModel:
         """Return the model for these PMUs in this order."""
@@ -315,7 +318,7 @@ class ScoreStage:
                 track, cleared = restarted(track, model, int(t_ns[0]))
                 told = say(Scored(t_ns[:1], cleared, piece.quality[:1]), int(t_ns[0] // 1_000_000_000))
                 made += [(int(piece.record[tick]), output) for tick, output in told]
-            track, scored = score(track, piece, t_ns, model, rules, rate_hz)
+            track, scored = score(track, piece, t_ns, model, rules, rate_hz, self._models.describer)
             probe.lap("score")
             _count_quality(work.counts, area, labels, scored)
             told = say(scored, track.last_second)

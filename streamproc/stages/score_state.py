@@ -18,12 +18,13 @@ from streamproc.core.blob import pack_tree, unpack_tree
 from streamproc.core.c37118 import Book, DataBatch, Decoded
 from streamproc.core.condition import CLEAR, ConditionState, Edges, no_edges
 from streamproc.core.detector import AreaModel
+from streamproc.core.event_watch import EventWatch
 from streamproc.core.features import FeatureState
 from streamproc.core.samples import Samples
 from streamproc.core.source_quality import Stillness
 from streamproc.core.stream_clock import ClockState
 
-BLOB_KIND = "score/4"
+BLOB_KIND = "score/5"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ def pack_state(state: ScoreState) -> bytes:
             "rule_names": track.rule_names,
             "stillness": track.stillness,
             "last_second": track.last_second,
+            "watch": track.watch,
             "marks": state.marks.get(key, ()),
         }
         for key, track in state.tracks.items()
@@ -107,6 +109,7 @@ def _unpacked_track(
         rule_names=tuple(item["rule_names"]),
         stillness=Stillness(**item["stillness"]),
         last_second=item["last_second"],
+        watch=EventWatch(**item["watch"]),
     )
 
 
@@ -152,7 +155,7 @@ def restarted(track: AreaState, model: AreaModel, first_ns: int) -> tuple[AreaSt
         score=zero.astype(np.float64),
     )
     conditions = ConditionState.fresh(len(track.rule_names), len(track.columns))
-    return replace(track, conditions=conditions, last_second=-1), edges
+    return replace(track, conditions=conditions, last_second=-1, watch=EventWatch()), edges
 
 
 def until_new_stream(state: ScoreState, area: str, decoded: Decoded) -> int | None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from streamproc.core.describe import Describer
 from streamproc.core.detector import N_QUANTITY, History, Rule, Windows
 from streamproc.core.scoring import Plan, stride_of
 from streamproc.core.window import BRIDGED_ROWS, bridged
@@ -74,6 +75,8 @@ class TapModel:
 
 class Tap:
     """A set of such models: the score stage cannot tell the difference."""
+
+    describer: Describer | None = None
 
     def __init__(self) -> None:
         self._models: dict[tuple[str, tuple[str, ...], float, float], TapModel] = {}

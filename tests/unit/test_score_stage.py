@@ -54,6 +54,8 @@ class Steps:
 
 
 class Models:
+    describer = None
+
     def for_area(self, area: str, stations: tuple[str, ...], rate_hz: float, nominal_hz: float) -> Steps:
         return Steps(len(stations))
 
