@@ -3,7 +3,7 @@
     samples     the PMU blocks of decoded frames: flags, implausible and withheld values become NaN
     align       closed instants
     features    rows of the windows
-    score       the model at each instant, plus four quality rules of our own
+    score       the model at each instant, plus five quality rules of our own; one PMU alone makes no event (`guard`)
     conditions  edges
 
 The columns are the PMUs whose frames came in this area, sorted by stream IDCODE and block. A new PMU is a new column:
@@ -29,6 +29,7 @@ from streamproc.core.disturbance import Disturbance
 from streamproc.core.event_watch import EventWatch
 from streamproc.core.features import FeatureState, features
 from streamproc.core.grid import to_grid
+from streamproc.core.guard import Guard, guarded
 from streamproc.core.samples import ANGLE, FREQ, N_VALUE, ROCOF, VOLT, Samples
 from streamproc.core.source_quality import OVER_LIMIT, Stillness, quality_scores, stand_still, without
 from streamproc.core.window import Window
@@ -176,6 +177,7 @@ class AreaState:
     conditions: ConditionState
     rule_names: tuple[str, ...]
     stillness: Stillness
+    guard: Guard
     last_second: int = -1  # of the last closed instant, for watermarks
     watch: EventWatch = field(default_factory=EventWatch)
 
@@ -209,6 +211,7 @@ def fresh_area(columns: tuple[Column, ...], nominal_hz: float, base_v: F64, mode
         conditions=ConditionState.fresh(0, n_pmu),
         rule_names=(),
         stillness=Stillness.fresh(n_pmu),
+        guard=Guard.fresh(n_pmu),
     )
 
 
@@ -239,6 +242,7 @@ def widened(state: AreaState, columns: tuple[Column, ...], base_v: F64, model: A
         slow=state.slow.take(index, model.slow_rows),
         conditions=state.conditions.take(np.arange(len(state.rule_names)), index),
         stillness=state.stillness.take(index),
+        guard=state.guard.take(index),
     )
 
 
@@ -255,7 +259,8 @@ def score(
     state = _with_rules(state, rules)
     stillness, still, stuck = stand_still(state.stillness, closed.value, rate_hz, state.nominal_hz)
     state, scores = _scores(state, without(closed, stuck), model, rate_hz)
-    own = quality_scores(closed, still)
+    guard, scores, alone = guarded(state.guard, scores, model.rules, closed.instant, rate_hz)
+    own = quality_scores(closed, still, alone)
     conditions, edges = advance(
         state.conditions,
         RuleArrays.of(rules, _hold_ns(rate_hz)),
@@ -271,7 +276,7 @@ def score(
     raises = raises_of(edges, rules, rate_hz)
     watch, described = follow(state.watch, raises, closed.instant, rate_hz, view_of, describer)
     scored = Scored(t_ns, edges, closed.quality, bad, frozen, untimely, unusable, described)
-    return replace(state, conditions=conditions, stillness=stillness, watch=watch), scored
+    return replace(state, conditions=conditions, stillness=stillness, guard=guard, watch=watch), scored
 
 
 def _view(state: AreaState, instants: I64, rate_hz: float, tick: int, watch: EventWatch) -> EventView:

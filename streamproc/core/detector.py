@@ -68,6 +68,10 @@ class Rule:
     off_delay_ms: int
     deadband_ratio: float  # clears below 1 - deadband_ratio
     text: str
+    whole_area: bool = (
+        False  # one score for the area, shared out to its PMUs: says nothing about any one of them
+    )
+    company: float = 0.6  # from this score on another PMU is said to move, too (`core.guard`)
 
     @property
     def sudden(self) -> bool:

@@ -3,7 +3,8 @@
     fast row, one per instant        quantity 0  frequency minus nominal, Hz
              (3, n_pmu)              quantity 1  voltage magnitude / base - 1, pu
                                      quantity 2  angle step, rad: the change since the last instant beyond what the
-                                                 reported frequency explains; no other PMU is needed for it
+                                                 reported frequency explains; no other PMU is needed for it. After one
+                                                 or two lost frames: the change since the last that came
     slow row, one per UTC second     mean over the finite values of that second, as soon as the second is over
 
 Differences are taken in float64 before the cast: near 60 Hz float32 has a step of 4e-6 Hz. The base of a voltage comes
@@ -20,6 +21,7 @@ import numpy as np
 from streamproc.core.detector import N_QUANTITY
 from streamproc.core.grid import from_grid
 from streamproc.core.samples import ANGLE, FREQ, VOLT
+from streamproc.core.window import BRIDGED_ROWS
 from streamproc.values import F32, F64, I64
 
 
@@ -27,7 +29,7 @@ from streamproc.values import F32, F64, I64
 class FeatureState:
     """Memory between batches; every array is per PMU in its last axis."""
 
-    last_angle_rad: F64  # (n_pmu,) of the instant before
+    last_angle_rad: F64  # (3, n_pmu) of the instants before, oldest first
     base_v: F64  # (n_pmu,) NaN: not known yet
     base_from: I64  # (n_pmu,) first instant whose voltage is given in pu
     base_sum_v: F64  # of the first good values
@@ -42,7 +44,9 @@ class FeatureState:
         n_pmu = base_v.size
         ints = np.zeros(n_pmu, dtype=np.int64)
         sums = np.zeros((N_QUANTITY, n_pmu))
-        return cls(np.full(n_pmu, np.nan), base_v, ints, np.zeros(n_pmu), ints, -1, sums, sums)
+        return cls(
+            np.full((BRIDGED_ROWS + 1, n_pmu), np.nan), base_v, ints, np.zeros(n_pmu), ints, -1, sums, sums
+        )
 
 
 def features(
@@ -60,12 +64,23 @@ def features(
     with np.errstate(invalid="ignore", divide="ignore"):
         voltage_pu = np.where(known, value[:, :, VOLT] / state.base_v - 1.0, np.nan)
     angle_rad = value[:, :, ANGLE]
-    before = np.concatenate([state.last_angle_rad[None], angle_rad[:-1]])
-    turn = angle_rad - before - 2.0 * np.pi * deviation_hz / rate_hz
-    step_rad = turn - 2.0 * np.pi * np.rint(turn / (2.0 * np.pi))
+    series = np.concatenate([state.last_angle_rad, angle_rad])
+    step_rad = _angle_step(series, 2.0 * np.pi * deviation_hz / rate_hz)
     rows = np.stack([deviation_hz, voltage_pu, step_rad], axis=1)  # (n, 3, n_pmu)
-    state, slow = _seconds(replace(state, last_angle_rad=angle_rad[-1]), from_grid(instant, rate_hz), rows)
+    state = replace(state, last_angle_rad=series[-BRIDGED_ROWS - 1 :])
+    state, slow = _seconds(state, from_grid(instant, rate_hz), rows)
     return state, rows.astype(np.float32), slow
+
+
+def _angle_step(series: F64, expected: F64) -> F64:
+    """Return the steps (n, n_pmu) of angles (3 + n, n_pmu), rad, beyond `expected` (n, n_pmu) for each frame."""
+    before, frames = series[BRIDGED_ROWS:-1], np.ones_like(expected)
+    for lost in range(1, BRIDGED_ROWS + 1):
+        older = series[BRIDGED_ROWS - lost : -1 - lost]
+        frames = np.where(np.isnan(before) & ~np.isnan(older), lost + 1.0, frames)
+        before = np.where(np.isnan(before), older, before)
+    turn = series[BRIDGED_ROWS + 1 :] - before - expected * frames
+    return np.asarray(turn - 2.0 * np.pi * np.rint(turn / (2.0 * np.pi)))
 
 
 def _with_base(state: FeatureState, instant: I64, volt: F64, rate_hz: float) -> FeatureState:

@@ -79,6 +79,9 @@ class Ops(Protocol[T]):
     def max(self, a: T, axis: int, *, keep: bool = False) -> T:
         """Return the maximum along one axis; the input must be free of NaN."""
 
+    def median(self, a: T, axis: int, *, keep: bool = False) -> T:
+        """Return the median of the known values along an axis, NaN where there is none."""
+
     def part(self, a: T, axis: int, start: int, stop: int | None) -> T:
         """Return rows start..stop of an axis."""
 
@@ -158,6 +161,15 @@ class NumpyOps:
     def max(self, a: Array, axis: int, *, keep: bool = False) -> Array:
         """Return the maximum along one axis; the input must be free of NaN."""
         return np.asarray(np.max(a, axis=axis, keepdims=keep))
+
+    def median(self, a: Array, axis: int, *, keep: bool = False) -> Array:
+        """Return the median of the known values along an axis, NaN where there is none."""
+        ordered = np.sort(a, axis=axis)  # NaN last
+        count = np.isfinite(a).sum(axis=axis, keepdims=True)
+        places = [np.maximum((count - 1) // 2, 0), np.minimum(count // 2, a.shape[axis] - 1)]
+        middle = sum(np.take_along_axis(ordered, place, axis) for place in places) / 2.0
+        middle = np.where(count > 0, middle, np.nan)
+        return np.asarray(middle if keep else np.squeeze(middle, axis))
 
     def part(self, a: Array, axis: int, start: int, stop: int | None) -> Array:
         """Return rows start..stop of an axis."""

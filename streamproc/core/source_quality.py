@@ -1,4 +1,4 @@
-"""What the data say about themselves: missing, bad, frozen, of a wrong clock. The four rules that no model brings.
+"""What the data say about themselves: missing, bad, frozen, of a wrong clock, alone. The five rules that no model brings.
 
 A source that stands still is the hardest of them: its values are plausible, and when it moves again it jumps. Two things
 tell it from a quiet grid:
@@ -22,10 +22,11 @@ from streamproc.core import quality
 from streamproc.core.align import Aligned
 from streamproc.core.detector import Rule
 from streamproc.core.samples import ANGLE, FREQ, N_VALUE, taken
-from streamproc.values import F64, I64, Bool
+from streamproc.values import F32, F64, I64, Bool
 
 OVER_LIMIT = 2.0  # the score of a quality rule that holds; its delay is the rule's on-delay
 STILL_S, STILL_FREQ_S = 0.5, 2.0
+SUSPECT_MS = 300  # who moves alone for longer is told: a disturbance reaches the others sooner
 TURN_RAD = 0.05
 
 
@@ -84,8 +85,8 @@ def without(closed: Aligned, stuck: Bool) -> Aligned:
     return replace(closed, value=np.where(stuck[:, :, None], np.nan, closed.value))
 
 
-def quality_scores(closed: Aligned, still: Bool) -> F64:
-    """Return the scores (n, 4, n_pmu) of missing, bad, frozen and wrong clock."""
+def quality_scores(closed: Aligned, still: Bool, alone: F32) -> F64:
+    """Return the scores (n, 5, n_pmu) of missing, bad, frozen, wrong clock, and who moves alone (`core.guard`)."""
     there = closed.quality & quality.DISCARDED == 0
     bad = there & (closed.quality & (quality.BAD_DATA | quality.RECEIVED_AS_BAD) != 0)
     known = np.isfinite(closed.value).any(axis=2)
@@ -93,11 +94,12 @@ def quality_scores(closed: Aligned, still: Bool) -> F64:
     is_bad = np.where(there, np.where(bad, OVER_LIMIT, 0.0), np.nan)
     frozen = np.where(there & known, np.where(still, OVER_LIMIT, 0.0), np.nan)
     wrong = np.where(closed.wrong_clock, OVER_LIMIT, 0.0)
-    return np.stack([missing, is_bad, frozen, wrong], axis=1)
+    suspect = np.where(there, np.where(alone > 0.0, OVER_LIMIT, 0.0), np.nan)
+    return np.stack([missing, is_bad, frozen, wrong, suspect], axis=1)
 
 
 def quality_rules(missing_ms: int, bad_ms: int, frozen_ms: int, off_delay_ms: int) -> tuple[Rule, ...]:
-    """Return the four rules about the data themselves, in the order of `_quality_scores`."""
+    """Return the five rules about the data themselves, in the order of `quality_scores`."""
 
     def rule(name: str, priority: int, on_delay_ms: int, text: str) -> Rule:
         return Rule(
@@ -124,5 +126,11 @@ def quality_rules(missing_ms: int, bad_ms: int, frozen_ms: int, off_delay_ms: in
             3,
             0,
             "The clock of {source} is wrong: its frames are far from the time of the area",
+        ),
+        rule(
+            "data_suspect",
+            3,
+            SUSPECT_MS,
+            "Only {source} jumped and no other PMU moved: its measurement is doubtful, and is used for no alert",
         ),
     )

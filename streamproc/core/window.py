@@ -7,9 +7,9 @@ before it, at no cost. When the room is used up, the last rows move to a new buf
     buffer  [ . . . . | r r r r r | + + . . . ]      r: the old window   +: appended, seen only by the new one
 
 Short gaps are bridged when a row is appended: an unknown sample takes the value 1 or 2 rows before it, if that one came
-itself; a longer gap stays NaN. One lost frame must not blind a detector for the whole length of its window, and two rows
-are short against everything that the windows look for. For this a window remembers its last two rows as they came; like
-the rest of it they are refilled from the input after a restart.
+itself (an angle step 0); a longer gap stays NaN. One lost frame must not blind a detector for the whole length of its
+window, and two rows are short against everything that the windows look for. For this a window remembers its last two rows
+as they came; like the rest of it they are refilled from the input after a restart.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from streamproc.core.detector import ANGLE
 from streamproc.values import F32, I64
 
 SPARE = 4  # a buffer holds this many windows
@@ -31,7 +32,9 @@ def bridged(last: F32, rows: F32) -> F32:
         return rows
     series = np.concatenate([last, rows])
     one, two = series[1:-1], series[:-2]
-    return np.where(unknown, np.where(np.isnan(one), two, one), rows)
+    held = np.where(np.isnan(one), two, one)
+    held[..., ANGLE : ANGLE + 1, :] *= 0.0  # a step is not a level: the row after the gap brings all of it
+    return np.where(unknown, held, rows)
 
 
 @dataclass(frozen=True, slots=True)

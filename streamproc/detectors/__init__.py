@@ -17,6 +17,7 @@ from streamproc.detectors.frequency_limit import FrequencyLimit
 from streamproc.detectors.low_rank import LowRank
 from streamproc.detectors.mean_step import MeanStep
 from streamproc.detectors.rocof import Rocof
+from streamproc.detectors.step_bank import StepBank
 from streamproc.detectors.voltage_limit import VoltageLimit
 from streamproc.values import F64
 
@@ -38,8 +39,11 @@ class Detector(Protocol):
     def generic(self, rate_hz: float, /) -> Params | None:
         """Return parameters that need no training, or None if there are none."""
 
-    def fit(self, history: History, /) -> Params:
-        """Return parameters from event-free data; learnt limits are still 1 (and usual levels 0)."""
+    def fit(self, history: History, /) -> Params | None:
+        """Return parameters from event-free data; learnt limits are still 1 (and usual levels 0).
+
+        None: the detector has nothing to learn at a site, and another one does its work better there.
+        """
 
     def calibrated(self, params: Params, levels: F64, /) -> Params:
         """Return the parameters with limits learnt from the calibration's levels (n_tick, n_rule, n_pmu)."""
@@ -57,6 +61,7 @@ DETECTORS: tuple[Detector, ...] = (
     Rocof(),
     ArResidual(),
     LowRank(),
+    StepBank(),
     MeanStep(),
     BandEnergy(),
 )

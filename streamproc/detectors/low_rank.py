@@ -163,6 +163,7 @@ class LowRank:
                 on_delay_ms=0,
                 off_delay_ms=self.off_delay_ms,
                 deadband_ratio=self.deadband_ratio,
+                whole_area=True,
                 text=f"{sentence}, most at {{source}}: {{value}} above the usual level, limit {{limit}}",
             )
             for (name, kind, sentence), excess in zip(words, params["excess"], strict=True)

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamproc.core.detector import History, Params, Rule, Windows, learnt_limit
+from streamproc.core.detector import History, Params, Rule, Windows
 from streamproc.core.graph import Ops, T, recent, unknown_if
 from streamproc.values import F64
 
@@ -46,8 +46,6 @@ class MeanStep:
     reference_s: float = 5.0
     skip_s: float = 1.0
     n_reference: int = 24
-    margin_ratio: float = 2.0
-    limit_min: float = 7.0
     generic_limit: float = 8.5  # times the usual size
     floor_hz: float = 1e-3
     floor_pu: float = 4e-4
@@ -78,17 +76,12 @@ class MeanStep:
         floor = np.array([self.floor_hz, self.floor_pu])
         return {"matrix": matrix, "floor": floor, "limit": np.full(N_JUDGED, self.generic_limit)}
 
-    def fit(self, history: History) -> Params:
-        """Return the same statistic with limits of 1, to be calibrated."""
-        return {**self.generic(history.rate_hz), "limit": np.ones(N_JUDGED)}
+    def fit(self, _history: History) -> None:
+        """Return None: at a site `step_bank` knows the usual sizes."""
 
-    def calibrated(self, params: Params, levels: F64) -> Params:
-        """Return the parameters with limits learnt from `levels` (n_tick, 2, n_pmu)."""
-        limits = [
-            learnt_limit(levels[:, quantity, :], self.margin_ratio, self.limit_min)
-            for quantity in range(N_JUDGED)
-        ]
-        return {**params, "limit": np.array(limits)}
+    def calibrated(self, params: Params, _levels: F64) -> Params:
+        """Return the parameters unchanged."""
+        return params
 
     def build(self, ops: Ops[T], windows: Windows[T], params: Params) -> T:
         """Return (2, n_pmu)."""

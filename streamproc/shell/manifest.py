@@ -15,7 +15,7 @@ import msgspec
 from streamproc.core.detector import Rule
 from streamproc.errors import ConfigError
 
-FORMAT = "streamproc-bundle/2"
+FORMAT = "streamproc-bundle/3"
 OVERRIDES = ("enabled", "limit", "priority", "on_delay_ms", "off_delay_ms", "deadband_ratio")
 
 
@@ -38,6 +38,8 @@ class RuleTable(Table, frozen=True):
     off_delay_ms: int
     deadband_ratio: float
     text: str
+    whole_area: bool
+    company: float
 
 
 class GraphTable(Table, frozen=True):

@@ -20,6 +20,7 @@ from streamproc.core.condition import CLEAR, ConditionState, Edges, no_edges
 from streamproc.core.detector import AreaModel
 from streamproc.core.event_watch import EventWatch
 from streamproc.core.features import FeatureState
+from streamproc.core.guard import Guard
 from streamproc.core.samples import Samples
 from streamproc.core.source_quality import Stillness
 from streamproc.core.stream_clock import ClockState
@@ -65,6 +66,7 @@ def pack_state(state: ScoreState) -> bytes:
             "conditions": track.conditions,
             "rule_names": track.rule_names,
             "stillness": track.stillness,
+            "guard": track.guard,
             "last_second": track.last_second,
             "watch": track.watch,
             "marks": state.marks.get(key, ()),
@@ -108,6 +110,7 @@ def _unpacked_track(
         conditions=ConditionState(**item["conditions"]),
         rule_names=tuple(item["rule_names"]),
         stillness=Stillness(**item["stillness"]),
+        guard=Guard(**item["guard"]),
         last_second=item["last_second"],
         watch=EventWatch(**item["watch"]),
     )

@@ -17,22 +17,27 @@ named in the notes of the bundle; its scores are NaN.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from streamproc.config import SiteConfig
 from streamproc.core.describe import Describer
 from streamproc.core.detector import N_QUANTITY, History, Rule, Windows
 from streamproc.core.scoring import Plan, stride_of
 from streamproc.core.window import BRIDGED_ROWS, bridged
 from streamproc.detectors import DETECTORS
 from streamproc.errors import ModelError
+from streamproc.stages.score import ScoreStage
 from streamproc.training.bundle import ModelSpec, write_bundle
 from streamproc.training.onnx_graph import emit
-from streamproc.values import F32, F64
+from streamproc.values import F32, F64, TOPIC_CONFIG, Record
 
 KNOWN_S_MIN = 60.0  # s of known data that at least one channel must have
+COMPANY_MIN = 3  # PMUs; with fewer nobody is told apart (`core.guard`)
+COMPANY_QUANTILE, COMPANY_RANGE = 0.999, (0.3, 0.8)
+BATCH = 512  # records per step: large enough to be fast, small enough for a progress bar
 QUANTITY_NAMES = ("frequency", "voltage", "angle")
 
 Scorer = Callable[[Windows[F32]], F32]
@@ -102,6 +107,36 @@ class Tap:
         return list(best.values())
 
 
+def tap(site: SiteConfig, records: Iterable[Record], seconds: float | None) -> list[Recorded]:
+    """Return the features of a recording as the score stage makes them; `seconds` cuts it after that time."""
+    memory = Tap()
+    stage = ScoreStage(site, memory)
+    state = stage.fresh()
+    batch: list[Record] = []
+    first_ms: int | None = None
+    for record in records:
+        if record.topic == TOPIC_CONFIG:
+            state = stage.learn(state, [record])
+            continue
+        first_ms = record.ts_ms if first_ms is None else first_ms
+        if seconds is not None and record.ts_ms - first_ms >= seconds * 1000:
+            break
+        batch.append(record)
+        if len(batch) == BATCH:
+            state, batch = stage.step(state, batch).state, []
+    state = stage.step(state, batch).state
+    # The level that was 1 pu here is 1 pu for ever: a worker that starts during a sag must not take the sag
+    # as base.
+    bases = {
+        (key[0], tuple(column.label for column in track.columns), key[1]): track.features.base_v
+        for key, track in state.tracks.items()
+    }
+    return [
+        replace(part, base_v=bases.get((part.area, part.stations, part.rate_hz), part.base_v))
+        for part in memory.recorded()
+    ]
+
+
 def fit_bundle(
     recordings: Sequence[Recorded], open_model: Callable[[bytes], Scorer], command: str
 ) -> dict[str, bytes]:
@@ -126,7 +161,8 @@ def fit_area(recorded: Recorded, name: str, open_model: Callable[[bytes], Scorer
     seconds = seconds_of(recorded.fast, rate_hz)
     history = History(rate_hz, recorded.fast.astype(np.float64), seconds, recorded.first_instant)
     by_stride = sorted(DETECTORS, key=lambda detector: stride_of(detector, rate_hz))  # as the rows of scores
-    fitted = [(detector, detector.fit(history)) for detector in by_stride]
+    learnt = [(detector, detector.fit(history)) for detector in by_stride]
+    fitted = [(detector, params) for detector, params in learnt if params is not None]
     draft = Plan(rate_hz, tuple(fitted))
     levels = score_all(draft, history, open_graphs(draft, n_pmu, open_model))  # (n_tick, n_rule, n_pmu)
     parts, row = [], 0
@@ -135,9 +171,25 @@ def fit_area(recorded: Recorded, name: str, open_model: Callable[[bytes], Scorer
         parts.append((detector, detector.calibrated(params, levels[:, row : row + count])))
         row += count
     plan = Plan(rate_hz, tuple(parts))
+    scores = score_all(plan, history, open_graphs(plan, n_pmu, open_model))
     return ModelSpec(
-        name, plan, recorded.area, recorded.stations, recorded.nominal_hz, recorded.base_v, tuple(notes)
+        name,
+        plan,
+        recorded.area,
+        recorded.stations,
+        recorded.nominal_hz,
+        recorded.base_v,
+        tuple(notes),
+        company_levels(scores),
     )
+
+
+def company_levels(scores: F64) -> tuple[float, ...]:
+    """Return per rule the score that the second largest of quiet data (n_tick, n_rule, n_pmu) rarely reaches."""
+    if scores.shape[2] < COMPANY_MIN:
+        return ()
+    second = np.sort(np.nan_to_num(scores, nan=0.0), axis=2)[:, :, -2]
+    return tuple(np.clip(np.quantile(second, COMPANY_QUANTILE, axis=0), *COMPANY_RANGE).round(3).tolist())
 
 
 def open_graphs(

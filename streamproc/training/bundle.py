@@ -18,20 +18,20 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import tomli_w
 
-from streamproc.core.detector import N_QUANTITY, Windows
+from streamproc.core.detector import N_QUANTITY, Rule, Windows
 from streamproc.core.scoring import Plan, model_digest, score_numpy
 from streamproc.core.window import BRIDGED_ROWS, bridged
 from streamproc.detectors import DETECTORS
 from streamproc.training.onnx_graph import OPSET, emit
 from streamproc.values import F32, F64
 
-FORMAT = "streamproc-bundle/2"
+FORMAT = "streamproc-bundle/3"
 # Reporting rates of IEEE C37.118.1 for 50 and 60 Hz, and the ones in use around them.
 GENERIC_RATES_HZ = (1.0, 2.0, 4.0, 5.0, 10.0, 12.0, 15.0, 20.0, 25.0, 30.0, 50.0, 60.0, 100.0, 120.0)
 INPUTS = (
@@ -61,6 +61,17 @@ class ModelSpec:
     nominal_hz: float = 0.0  # 0: any
     base_v: F64 = field(default_factory=lambda: np.zeros(0))
     notes: tuple[str, ...] = ()
+    company: tuple[float, ...] = ()  # per rule; (): the default of `Rule`
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Return the rule of every row of scores."""
+        rules = self.plan.rules
+        return (
+            tuple(replace(r, company=c) for r, c in zip(rules, self.company, strict=True))
+            if self.company
+            else rules
+        )
 
 
 def generic_plan(rate_hz: float) -> Plan:
@@ -132,7 +143,7 @@ def _model_table(spec: ModelSpec, graphs: list[dict[str, Any]]) -> dict[str, Any
         "opset": OPSET,
         "notes": list(spec.notes),
         "graph": graphs,
-        "rule": [asdict(rule) for rule in spec.plan.rules],
+        "rule": [asdict(rule) for rule in spec.rules],
     }
     return table
 

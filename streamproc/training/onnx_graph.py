@@ -116,6 +116,29 @@ class OnnxOps:
         """Return the maximum along one axis; the input must be free of NaN."""
         return self._node("ReduceMax", a, self._ints(axis), keepdims=int(keep))
 
+    def median(self, a: str, axis: int, *, keep: bool = False) -> str:
+        """Return the median of the known values along an axis, NaN where there is none.
+
+        The values are sorted with the unknown ones last, and the middle of the known is picked.
+        """
+        unknown = self.isnan(a)
+        known = self._node("Cast", self._node("Not", unknown), to=TensorProto.INT64)
+        count = self._node("ReduceSum", known, self._ints(axis), keepdims=1)
+        filled = self.where(unknown, self.const(float(np.finfo(np.float32).max)), a)
+        size = self._node("Gather", self._node("Shape", a), self._ints(axis), axis=0)
+        ordered = f"e_{len(self.nodes)}_sorted"
+        node = helper.make_node("TopK", [filled, size], [ordered, f"{ordered}_at"])
+        options = {"axis": axis, "largest": 0, "sorted": 1}
+        node.attribute.extend(helper.make_attribute(name, value) for name, value in options.items())
+        self.nodes.append(node)
+        one, two, zero = (self._ints(value) for value in (1, 2, 0))
+        lower = self._node("Div", self._node("Max", self.sub(count, one), zero), two)
+        upper = self._node("Min", self._node("Div", count, two), self.sub(size, one))
+        middle = [self._node("GatherElements", ordered, place, axis=axis) for place in (lower, upper)]
+        mean = self.mul(self.add(*middle), self.const(0.5))
+        found = self.where(self._node("Greater", count, zero), mean, self.const(np.nan))
+        return found if keep else self._node("Squeeze", found, self._ints(axis))
+
     def part(self, a: str, axis: int, start: int, stop: int | None) -> str:
         """Return rows start..stop of an axis."""
         if axis == 0 and stop is None and start == -self._rows.get(a, 0):

@@ -13,13 +13,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from streamproc.cli.train import tap
 from streamproc.config import SiteConfig
 from streamproc.shell.models import ModelSet, SessionScorer
 from streamproc.shell.recording import read_recording
 from streamproc.stages.decide import DecideStage
 from streamproc.stages.score import ScoreStage
-from streamproc.training.anomaly import fit_bundle
+from streamproc.training.anomaly import fit_bundle, tap
 from streamproc.values import TOPIC_ALERTS, TOPIC_CONFIG, TOPIC_FINDINGS, Record
 
 RECORDING = Path(__file__).resolve().parents[1] / "data" / "gsf_openpdc_freq" / "freq_80min.csv.gz"

@@ -177,11 +177,11 @@ def test_a_graph_is_judged_only_at_multiples_of_its_stride(site):
     model = ModelSet.load(site).for_area("north", ("S0", "S1", "S2"), 30.0, 60.0)
     seen = windows(model, 3)
     whole, part = model.score(seen, 30_000_003), model.score(seen, 30_000_004)
-    slow = [row for row, rule in enumerate(model.rules) if rule.kind in ("frequency_step", "oscillation")]
+    slow = [row for row, rule in enumerate(model.rules) if rule.kind == "oscillation"]
     assert np.isnan(part[slow]).all()
     every = np.isfinite(part).all(axis=1)
     np.testing.assert_array_equal(whole[every], part[every])
-    assert np.isfinite(whole[[rule.name for rule in model.rules].index("frequency_step")]).all()
+    assert np.isfinite(whole[[rule.name for rule in model.rules].index("oscillation_local")]).all()
 
 
 def test_columns_in_another_order_give_the_same_scores(site):

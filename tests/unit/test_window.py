@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from streamproc.core.detector import ANGLE
 from streamproc.core.window import Window, bridged
 
 NAN = float("nan")
@@ -32,7 +33,10 @@ def test_bridging_is_that_of_the_definition():
     found = bridged(series[:2], series[2:])
     for row, quantity, pmu in np.ndindex(found.shape):
         known = [value for value in series[row : row + 3, quantity, pmu][::-1] if not np.isnan(value)]
-        np.testing.assert_array_equal(found[row, quantity, pmu], known[0] if known else NAN)
+        wanted = known[0] if known else NAN
+        if quantity == ANGLE and np.isnan(series[row + 2, quantity, pmu]):
+            wanted *= 0.0  # a lost step is no step: the frame after it brings the whole
+        np.testing.assert_array_equal(found[row, quantity, pmu], wanted)
 
 
 def test_the_old_value_still_sees_its_own_rows():
