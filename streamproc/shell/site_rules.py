@@ -37,7 +37,14 @@ ZERO_IS_FINE = {
 }
 POSITIVE = re.compile(r".*(_ms|_min|_count|_max|_records|_hz|_rad|_factor)|partitions|ramp_per_min")
 
-LEARNT_RULES = ("spe", "t2")  # only a site bundle has them: they need a calibration
+LEARNT_RULES = (  # only a site bundle has them: they need a calibration
+    "spe",
+    "t2",
+    "voltage_shift",
+    "angle_shift",
+    "frequency_shift",
+    "common_frequency_shift",
+)
 
 KIND_UNITS: Mapping[str, tuple[str, ...]] = {
     "load": ("MW", "Mvar", "A"),

@@ -11,12 +11,12 @@ import pytest
 
 from streamproc.cli.root import app
 from streamproc.config import BrokerTable, SiteConfig
-from streamproc.core.detector import History
-from streamproc.detectors import DETECTORS
 from streamproc.errors import ConfigError
+from streamproc.shell.models import SessionScorer
 from streamproc.shell.site_file import client_settings, load_site, parse_site, secret
 from streamproc.shell.site_lines import key_lines, line_of
 from streamproc.shell.site_rules import generic_rules, rule_names
+from streamproc.training.anomaly import Recorded, fit_area
 
 ROOT = Path(__file__).resolve().parents[2]
 POINT = '[[point]]\nid = "P"\narea = "north"\nunit = "MW"\n'
@@ -299,9 +299,10 @@ def test_a_rule_of_any_detector_can_be_adjusted() -> None:
 
 def test_every_rule_that_a_fit_gives_is_known() -> None:
     rng = np.random.default_rng(1)
-    fast, slow = rng.normal(0, 1e-3, (1800, 3, 4)), rng.normal(0, 1e-3, (300, 3, 4))
-    history = History(rate_hz=30.0, fast=fast, slow=slow)
-    fitted = {rule.name for d in DETECTORS for rule in d.rules(d.fit(history), 30.0)}
+    fast = rng.normal(0, 1e-3, (1900, 3, 4)).astype(np.float32)
+    stations = ("a", "b", "c", "d")
+    spec = fit_area(Recorded("x", stations, 30.0, 60.0, fast, np.full(4, np.nan)), "x", SessionScorer)
+    fitted = {rule.name for rule in spec.rules}
     assert fitted <= set(rule_names(None))
 
 
