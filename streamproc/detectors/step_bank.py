@@ -54,8 +54,8 @@ class StepBank:
 
     name: str = "step_bank"
     every_s: float = 0.0
-    after_s: tuple[float, ...] = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)  # 0: one frame
-    before_s: float = 0.5  # at least as long as after
+    after_s: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)  # 0: one frame
+    before_s: float = 1.0  # at least as long as after
     known_ratio_min: float = 0.5
     margin_ratio: float = 2.0
     floor_hz: float = 3e-4
