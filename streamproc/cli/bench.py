@@ -2,7 +2,8 @@
 
 `decode`: bytes to arrays. `seam`: the worker's way in against the bare Kafka client. `path`: the whole path beside
 stock Faust and Quix Streams. `latency`: record to alert under full load. `scale`: what a site costs. `peers`: one job on
-other stream processors. `profile`: where the time goes. `report`: BENCHMARKS.md from their JSON.
+other stream processors. `profile`: where the time goes. `detect`: a site's model and deciding. `report`: BENCHMARKS.md
+from their JSON.
 
 Exit code 1: a target was not met (it is printed which).
 """
@@ -37,6 +38,7 @@ def register(app: typer.Typer) -> None:
     group.command("scale", help="What sites of 10 to 3,000 PMUs cost; fits the model of `size`.")(scale)
     group.command("peers", help="The same job on the field's stream processors.")(peers)
     group.command("profile", help="Where the score stage's microseconds go; no broker.")(profile)
+    group.command("detect", help="A site's own model per instant, and deciding; no broker.")(detect)
     group.command("report", help="BENCHMARKS.md from the JSON of the other commands.")(report)
     app.add_typer(group, name="bench")
 
@@ -145,6 +147,16 @@ def profile(
     from streamproc.shell.bench.profile import measure
 
     show(measure(seconds=seconds), json=json)
+
+
+def detect(
+    json: Json = False,
+    rounds: Rounds = 5,
+) -> None:
+    """Measure detection."""
+    from streamproc.shell.bench.detect import measure
+
+    show(measure(rounds=rounds), json=json)
 
 
 def report(

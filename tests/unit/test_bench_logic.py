@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from streamproc.errors import ShellError
+from streamproc.shell.bench import detect as bench_detect
 from streamproc.shell.bench import latency as bench_latency
 from streamproc.shell.bench import paced as bench_paced
 from streamproc.shell.bench import path as bench_path
@@ -290,3 +291,22 @@ def test_the_profile_runs_and_has_its_three_tables(monkeypatch: pytest.MonkeyPat
     assert all(with_models > 0 for _, with_models, _ in sizes.rows)
     assert any("streamproc/" in str(row[0]) for row in functions.rows)
     assert nodes.rows
+
+
+# ---- detection
+
+
+def test_the_cost_of_detection_is_measured_on_the_model_that_a_site_would_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bench_detect, "FIT_S", 70)
+    monkeypatch.setattr(bench_detect, "INSTANTS", 30)
+    monkeypatch.setattr(bench_detect.os, "cpu_count", lambda: 1)
+    result = bench_detect.measure(rounds=1)
+    rules = {rule.name for rule in bench_detect._spec().rules}
+    assert result.settings["rules"] == len(rules) >= 18
+    rows = {str(row[0]): row[1] for row in result.tables[0].rows}
+    us = next(value for name, value in rows.items() if "all rules" in name)
+    assert isinstance(us, float)
+    assert rows["on one core"] == pytest.approx(3 * 40 * (1e6 / 30) / us)
+    assert all(target.measured is not None and target.measured > 0 for target in result.targets)

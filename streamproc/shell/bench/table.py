@@ -34,6 +34,7 @@ KIND_TITLES: Mapping[str, str] = {
     "latency": "Latency under full load (`streamproc bench latency`)",
     "peers": "The same job on other stream processors (`streamproc bench peers`)",
     "scale": "What a site costs (`streamproc bench scale`)",
+    "detect": "A site's model and deciding (`streamproc bench detect`)",
     "profile": "Where the time goes (`streamproc bench profile`)",
 }
 
