@@ -10,8 +10,8 @@ is taken of four quantities, and each has a limit of its own, learnt from event-
     angle         of each PMU against the area: the turn of its phasor (angle steps and reported frequency, summed)
                   less the median turn of all PMUs
     frequency     of each PMU against the area: its step less the median step of all PMUs
-    common        of the area: the step of the median frequency, and the mean of what a linear prediction of the
-                  median frequency leaves over (ambient movement is mostly common, and mostly predictable)
+    common        of the area: the median step of the frequency, and the median of what a linear prediction of it
+                  leaves over, averaged (ambient movement is mostly common, and mostly predictable)
 
 A fault shows in the first frame, a small line trip in the angles of a second, a lost plant far away in the common
 frequency. The bank of all of them was the best family on networks that were not seen before (models.md section 7). Medians,
@@ -198,18 +198,19 @@ def _own_steps(ops: Ops[T], windows: Windows[T], params: Params) -> T:
 
 
 def _common_steps(ops: Ops[T], windows: Windows[T], params: Params) -> T:
-    """Return the steps of the median frequency, then the means of its innovations: (2 * n_length, 1)."""
-    rows = params["after"].shape[1]
-    frequency = ops.take(recent(ops, windows.fast, rows), 1, FREQUENCY)
-    median = ops.median(frequency, 1, keep=True)  # (rows, 1)
-    unknown = ops.isnan(median)
-    innovation = ops.matmul(
-        ops.const(params["innovation"]), ops.where(unknown, ops.const(0.0), median)
-    )  # (n_length, 1)
+    """Return the median step of the frequency, then the median mean of its innovations: (2 * n_length, 1).
+
+    Medians of what each PMU says, not what the medians of their rows say: the same to the eye, at a tenth of the cost.
+    """
+    frequency = ops.take(recent(ops, windows.fast, params["after"].shape[1]), 1, FREQUENCY)
+    unknown = ops.isnan(frequency)
+    filled = ops.where(unknown, ops.const(0.0), frequency)
+    innovation = ops.matmul(ops.const(params["innovation"]), filled)  # (n_length, n_pmu)
     used = (params["innovation"] != 0.0).astype(np.float64)
     holes = ops.matmul(ops.const(used), ops.number(unknown))
     innovation = unknown_if(ops, ops.ge(holes, ops.const(0.5)), innovation)
-    return ops.concat([_step(ops, median, params), innovation], 0)
+    both = (_step(ops, frequency, params), innovation)
+    return ops.concat([ops.median(steps, 1, keep=True) for steps in both], 0)
 
 
 def _step(ops: Ops[T], series: T, params: Params) -> T:
