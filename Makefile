@@ -7,13 +7,15 @@ SHELL := /bin/sh
 BROKER ?= memory
 DEMO_SECONDS ?=
 TESTS ?= tests
+EVAL_CORPORA ?=
+EVAL_ARGS ?=
 ROOT := $(CURDIR)
 
 export PIP_CACHE_DIR := $(ROOT)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(ROOT)/.venv/bin:$(ROOT)/.cache/tools/usr/bin:$(PATH)
 
-.PHONY: help demo test lint venv bench wheelhouse clean
+.PHONY: help demo test lint venv bench evaluate wheelhouse clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -44,6 +46,11 @@ bench: .venv/.installed-test  ## the decoder and the batch seam against the bare
 	streamproc bench decode
 	@.ci/tools java mvn
 	streamproc bench seam
+
+evaluate: .venv/.installed-test  ## find and name the events of the corpora: EVAL_CORPORA="more.npz ..." EVAL_ARGS=...
+	@mkdir -p .cache/evaluate
+	TMPDIR=$(ROOT)/.cache/evaluate streamproc evaluate events tests/data/andes39_events tests/data/events $(EVAL_CORPORA) \
+		--ambient tests/data/gsf_openpdc_freq/freq_80min.csv.gz --report .cache/evaluate/report.html $(EVAL_ARGS)
 
 wheelhouse:  ## dist/wheelhouse: streamproc and all it needs, for machines without a network
 	@python3 -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(MAKE) --no-print-directory venv

@@ -74,6 +74,10 @@ class Path:
         ]
         self._offsets: Counter[str] = Counter()
 
+    def state(self, stage: str) -> Any:  # noqa: ANN401 - each stage has its own
+        """Return what a stage remembers by now."""
+        return next(place.state for place in self._places if place.stage.name == stage)
+
     def feed(self, records: Iterable[Record]) -> Iterator[Output]:
         """Yield all that follows from these records: findings, dead letters, alerts, forecasts, setpoints.
 

@@ -7,26 +7,19 @@ data: ten minutes are good, one minute is the least. `train generic` writes the 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from streamproc.config import SiteConfig
-    from streamproc.training.anomaly import Recorded
-    from streamproc.values import Record
-
-BATCH = 512  # records per step: large enough to be fast, small enough for a progress bar
+from streamproc.cli.train_events import events
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help="Fit the models of a site.", no_args_is_help=True)
     group.command("anomaly", help="Fit the detectors on event-free data and write a bundle.")(anomaly)
+    group.command("events", help="Fit what says of a disturbance what it is, on event corpora.")(events)
     group.command("generic", help="Write the generic bundle (no data needed).")(generic)
     app.add_typer(group, name="train")
 
@@ -47,7 +40,7 @@ def anomaly(
     from streamproc.shell.models import ModelSet, SessionScorer
     from streamproc.shell.recording import read_recording
     from streamproc.shell.site_file import load_site
-    from streamproc.training.anomaly import fit_bundle
+    from streamproc.training.anomaly import fit_bundle, tap
 
     site = load_site(config) if config is not None else SiteConfig()
     recorded = tap(
@@ -79,40 +72,6 @@ def generic(out: Annotated[Path, typer.Option(help="Directory for the bundle; ma
 
     write_files(generic_bundle(), out)
     typer.echo(f"wrote {out}")
-
-
-def tap(site: SiteConfig, records: Iterable[Record], seconds: float | None) -> list[Recorded]:
-    """Return the features of a recording as the score stage makes them; `seconds` cuts it after that time."""
-    from streamproc.stages.score import ScoreStage
-    from streamproc.training.anomaly import Tap
-    from streamproc.values import TOPIC_CONFIG
-
-    memory = Tap()
-    stage = ScoreStage(site, memory)
-    state = stage.fresh()
-    batch: list[Record] = []
-    first_ms: int | None = None
-    for record in records:
-        if record.topic == TOPIC_CONFIG:
-            state = stage.learn(state, [record])
-            continue
-        first_ms = record.ts_ms if first_ms is None else first_ms
-        if seconds is not None and record.ts_ms - first_ms >= seconds * 1000:
-            break
-        batch.append(record)
-        if len(batch) == BATCH:
-            state, batch = stage.step(state, batch).state, []
-    state = stage.step(state, batch).state
-    # The level that was 1 pu here is 1 pu for ever: a worker that starts during a sag must not take the sag
-    # as base.
-    bases = {
-        (key[0], tuple(column.label for column in track.columns), key[1]): track.features.base_v
-        for key, track in state.tracks.items()
-    }
-    return [
-        replace(part, base_v=bases.get((part.area, part.stations, part.rate_hz), part.base_v))
-        for part in memory.recorded()
-    ]
 
 
 def write_files(files: dict[str, bytes], out: Path) -> None:

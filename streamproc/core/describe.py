@@ -32,6 +32,9 @@ class EventView:
 class Describer(Protocol):
     """Who says what a disturbance is (`streamproc.shell.event_model`)."""
 
+    def of_area(self, beta_mw_per_hz: float | None) -> Describer:
+        """Return the describer of an area; `beta_mw_per_hz`: MW that move its settled frequency by 1 Hz, if known."""
+
     def describe(self, view: EventView) -> Disturbance | None:
         """Return what is known by now; None if nothing can be said."""
 

@@ -63,7 +63,7 @@ class Mode(Part, frozen=True, kw_only=True):
     freq_hz: Estimate
     damping_ratio: Estimate
     energy: Share
-    forced: bool = False
+    forced: bool | None = None  # None: too short a time to tell
     sources: tuple[str, ...] = ()
 
 

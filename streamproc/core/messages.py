@@ -98,6 +98,15 @@ class Finding(Message, frozen=True, kw_only=True):
     disturbance: Disturbance | None = None
 
 
+class Replay(Message, frozen=True, kw_only=True):
+    """The records that show an alert again: those of one key of a topic between two times (`streamproc explain`)."""
+
+    topic: str
+    key: str
+    from_ts_us: TimeUs
+    to_ts_us: TimeUs
+
+
 class Alert(Message, frozen=True, kw_only=True):
     """One transition of one alert. Key of the record: `alert_id`; `seq` counts the transitions from 1."""
 
@@ -130,6 +139,7 @@ class Alert(Message, frozen=True, kw_only=True):
     ack_by: str | None = None
     ack_comment: str | None = None
     disturbance: Disturbance | None = None
+    replay: Replay | None = None
 
 
 class Operator(Message, frozen=True, kw_only=True):

@@ -12,11 +12,15 @@ from hashlib import sha256
 
 from streamproc.core.alarm import State
 from streamproc.core.disturbance import Disturbance, sentence_of
-from streamproc.core.messages import Alert, Finding, iso_time
+from streamproc.core.messages import Alert, Finding, Replay, iso_time
 from streamproc.core.quality import worst
+from streamproc.values import TOPIC_FRAMES, TOPIC_SCADA
 
 VALUE_MAX = 1e300  # a value that a float cannot hold is told as this
 ACTIVE = 0  # of a member; otherwise the time of its clear
+FRAMES_US = (10_000_000, 20_000_000)  # before and after the onset: what shows a disturbance again
+SCADA_US = (3_600_000_000, 1_200_000_000)
+AREA_SILENT = "area_silent"  # said by no model, but about frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,19 @@ def as_message(alert: OpenAlert, ts_us: int, sources_max: int) -> Alert:
         ack_by=alert.ack_by,
         ack_comment=alert.ack_comment,
         disturbance=alert.disturbance,
+        replay=replay_of(alert.area, alert.onset_us, alert.rule, alert.digest),
+    )
+
+
+def replay_of(area: str, onset_us: int, rule: str, digest: str) -> Replay:
+    """Return where the records are that caused an alert: frames if a model or their silence did, else SCADA points."""
+    is_frames = bool(digest) or rule == AREA_SILENT
+    before_us, after_us = FRAMES_US if is_frames else SCADA_US
+    return Replay(
+        topic=TOPIC_FRAMES if is_frames else TOPIC_SCADA,
+        key=area,
+        from_ts_us=max(0, onset_us - before_us),
+        to_ts_us=onset_us + after_us,
     )
 
 

@@ -42,6 +42,7 @@ from streamproc.core.describe import Describer
 from streamproc.core.detector import N_QUANTITY, AreaModel, Rule, Windows
 from streamproc.core.scoring import model_digest
 from streamproc.errors import ModelError
+from streamproc.shell.event_model import load_describer
 from streamproc.shell.manifest import FORMAT, GraphTable, Manifest, ModelTable, check_override, override_rule
 from streamproc.shell.onnx_file import check_model
 from streamproc.values import F32, F64, I64
@@ -309,7 +310,9 @@ class ModelSet:
     ) -> ModelSet:
         """Return the models of a bundle directory (None: generic only), with `[detector.RULE]` tables."""
         site = Bundle.load(Path(directory)) if directory is not None else None
-        return cls(site, Bundle.load(None), overrides or {})
+        models = cls(site, Bundle.load(None), overrides or {})
+        models.describer = load_describer(open_session)
+        return models
 
     def for_area(self, area: str, stations: tuple[str, ...], rate_hz: float, nominal_hz: float) -> AreaModel:
         """Return the model for these PMUs in this order; the same object for the same question."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from streamproc import pipeline
@@ -9,9 +10,15 @@ from streamproc.config import SiteConfig
 from streamproc.shell.forecast_model import OnnxForecaster
 from streamproc.shell.models import ModelSet
 from streamproc.shell.solver import solve
+from streamproc.stages.score import Models
 
 
-def make_path(config: SiteConfig, bundle: Path | None = None) -> pipeline.Path:
-    """Return the path of a site; `bundle` is stronger than the one in the site file. Raises ModelError."""
+def make_path(
+    config: SiteConfig, bundle: Path | None = None, heard: Callable[[Models], Models] = lambda models: models
+) -> pipeline.Path:
+    """Return the path of a site; `bundle` is stronger than the one in the site file. Raises ModelError.
+
+    `heard` may put something between the path and its models that listens.
+    """
     models = ModelSet.load(bundle or config.worker.bundle, config.detector)
-    return pipeline.Path(config, models, OnnxForecaster.load(), solve)
+    return pipeline.Path(config, heard(models), OnnxForecaster.load(), solve)

@@ -175,6 +175,8 @@ def _areas(config: SiteConfig) -> Iterator[Breach]:
         for station, kv in area.nominal_kv.items():
             if not kv > 0:
                 yield Breach((*here, "nominal_kv", station), kv, "must be greater than 0")
+        if area.beta_mw_per_hz is not None and not 0 < area.beta_mw_per_hz < float("inf"):
+            yield Breach((*here, "beta_mw_per_hz"), area.beta_mw_per_hz, "must be greater than 0")
 
 
 def _points(config: SiteConfig) -> Iterator[Breach]:

@@ -307,6 +307,9 @@ class ScoreStage:
         probe.lap("window")
         table = self._areas.get(area)
         labels = tuple(column.label for column in track.columns)
+        describer = self._models.describer
+        if describer is not None and table is not None:
+            describer = describer.of_area(table.beta_mw_per_hz)
         say = partial(area_findings, area, table.position if table else "main", labels, rules, model.digest)
         made: list[tuple[int, Output]] = []
         for piece in pieces:
@@ -318,7 +321,7 @@ class ScoreStage:
                 track, cleared = restarted(track, model, int(t_ns[0]))
                 told = say(Scored(t_ns[:1], cleared, piece.quality[:1]), int(t_ns[0] // 1_000_000_000))
                 made += [(int(piece.record[tick]), output) for tick, output in told]
-            track, scored = score(track, piece, t_ns, model, rules, rate_hz, self._models.describer)
+            track, scored = score(track, piece, t_ns, model, rules, rate_hz, describer)
             probe.lap("score")
             _count_quality(work.counts, area, labels, scored)
             told = say(scored, track.last_second)

@@ -25,7 +25,7 @@ def test_make_names_its_targets() -> None:
     make = shutil.which("make")
     assert make, "make is missing: apt-get install make"
     done = subprocess.run([make, "help"], capture_output=True, text=True, cwd=ROOT, check=True)
-    for target in ("help", "demo", "test", "lint", "venv", "bench", "clean"):
+    for target in ("help", "demo", "test", "lint", "venv", "bench", "evaluate", "clean"):
         assert f"  make {target} " in done.stdout
 
 
