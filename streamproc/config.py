@@ -94,9 +94,7 @@ class AreaTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     name: str  # key of the frames topic, label of metrics
     position: str = "main"  # operator position that gets its alerts
     nominal_kv: dict[str, float] = {}  # station name -> line-to-line kV; others: relative to their own level
-    beta_mw_per_hz: float | None = (
-        None  # MW that move the settled frequency by 1 Hz; None: sizes are not told
-    )
+    beta_mw_per_hz: float | None = None  # MW that move the settled frequency by 1 Hz; none: no MW is told
 
 
 class PointTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

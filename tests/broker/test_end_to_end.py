@@ -243,7 +243,13 @@ def test_every_message_keeps_its_schema_and_has_no_field_beside_it(run: Run, top
 
 
 def test_the_messages_are_of_every_kind(run: Run) -> None:
-    assert {f["type"] for f in run.messages(TOPIC_FINDINGS)} == {"raise", "update", "clear", "watermark"}
+    assert {f["type"] for f in run.messages(TOPIC_FINDINGS)} == {
+        "raise",
+        "update",
+        "clear",
+        "watermark",
+        "describe",
+    }
     assert {f["family"] for f in run.messages(TOPIC_FINDINGS)} >= {"grid", "quality"}
     assert {s["action"] for s in run.messages(TOPIC_SETPOINTS)} >= {"ISSUE", "UPDATE"}
     assert {f["method"] for f in run.messages(TOPIC_FORECASTS)} == {"model", "persistence"}
