@@ -5,12 +5,13 @@ values (a window, refilled by `warm`). If any of the three is rebuilt wrongly, i
 `MergeStage` numbers the records of two topics as they come: its bytes depend on an order that is in no topic.
 
 Words in a record make trouble: "boom" raises always, "flaky" raises twice in this process, "big" gives an output
-of 5000 bytes, "slow" takes 50 ms of the event loop, "hang" never returns.
+of 5000 bytes, "slow" takes 50 ms of the event loop and says so, "hang" never returns.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -101,6 +102,7 @@ class SumStage:
             self.flaky_left -= 1
             raise RuntimeError(f"not yet: {word}")
         if word.startswith("slow"):
+            logging.getLogger(__name__).info("slow work")
             time.sleep(0.05)
         while word.startswith("hang"):
             time.sleep(1)

@@ -201,8 +201,8 @@ class Worker:
     async def _drain(self) -> None:
         for task in self._tasks[1:]:
             task.cancel()
-        started = self._tasks and self._tasks[0].done() and self.joined_s is not None
-        if started and not self.failure.done():
+        # Faust's start may return after the first batches have been answered: it is not asked.
+        if self.joined_s is not None and not self.failure.done():
             assigned = self.consumer.assignment()
             await self.surrender(frozenset(Tp(tp.topic, tp.partition) for tp in assigned))
             await self.consumer.commit_all()

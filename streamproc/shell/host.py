@@ -65,6 +65,7 @@ class StageHost(Generic[S]):
         self._metrics = around.metrics
         self._probe = Stopwatch(around.metrics, around.now_s)
         self._lock = asyncio.Lock()
+        self._saving = asyncio.Lock()
         self._closing = False
         self._asked_s: float | None = None  # when configurations were last asked for
         # More than one input: outputs are written down before they are published.
@@ -120,9 +121,9 @@ class StageHost(Generic[S]):
             if self._outbox:
                 # A blob in the middle of a batch would put the old state above its pending outputs.
                 async with self._lock:
-                    await self._snapshot(shard)
+                    await self._save(shard)
             else:
-                await self._snapshot(shard)
+                await self._save(shard)
 
     async def surrender(self, revoked: frozenset[Tp]) -> None:
         """Finish the batch under way, save the states, and let go of the shards that lose a partition."""
@@ -132,9 +133,7 @@ class StageHost(Generic[S]):
         self._closing = True
         async with self._lock:
             for partition in gone:
-                shard = self.shards[partition]
-                if shard.changed:
-                    await self._snapshot(shard)
+                await self._save(self.shards[partition])
         self.drop(gone)
 
     def drop(self, partitions: Iterable[int] | None = None) -> None:
@@ -323,6 +322,12 @@ class StageHost(Generic[S]):
             return False
         self._asked_s = now_s
         return True
+
+    async def _save(self, shard: Shard[S]) -> None:
+        # Whoever comes second waits: a blob under way is no saved state until it is acknowledged.
+        async with self._saving:
+            if shard.changed:
+                await self._snapshot(shard)
 
     async def _snapshot(self, shard: Shard[S]) -> None:
         """Write the blob of the present state; when it is acknowledged, allow the commit up to it."""

@@ -119,7 +119,7 @@ def test_a_second_signal_ends_it_at_once_and_a_hanging_stage_ends_itself(site: S
     site.topics.fill(site.prefix + "in", [(b"k", b"slow%d:1" % n) for n in range(400)], partition=1)
     site.topics.delete([site.prefix + "out"])
     (worker,) = site.start()
-    until("it works", lambda: "partitions taken over" in site.said())
+    until("it works", lambda: "slow work" in site.said())
     worker.send_signal(signal.SIGTERM)
     time.sleep(0.3)
     worker.send_signal(signal.SIGTERM)

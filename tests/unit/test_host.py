@@ -327,6 +327,26 @@ def test_a_surrendered_shard_is_saved_and_the_successor_repeats_nothing() -> Non
     play(body)
 
 
+def test_a_shard_is_not_let_go_while_its_state_is_still_on_its_way() -> None:
+    async def body() -> None:
+        rig = Rig()
+        await rig.host.take_over({IN: None}, 1)
+        await rig.host.take(IN, 1, [record(n) for n in range(120)])
+        for cut in (False, True):
+            tick = asyncio.create_task(rig.host.tick())
+            await asyncio.sleep(0)
+            if cut:
+                tick.cancel()
+            await rig.host.surrender(frozenset({IN}))
+            assert rig.allowed == {IN: 70 + cut}
+            await asyncio.gather(tick, return_exceptions=True)
+            rig.allowed.clear()
+            await rig.host.take_over({IN: 0}, 2)
+            await rig.host.take(IN, 2, [record(n) for n in range(121)])
+
+    play(body)
+
+
 def test_a_commit_that_ran_ahead_of_the_blob_is_not_believed() -> None:
     async def body() -> None:
         given = [record(n) for n in range(200)]
