@@ -15,11 +15,11 @@ export PIP_CACHE_DIR := $(ROOT)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(ROOT)/.venv/bin:$(ROOT)/.cache/tools/usr/bin:$(PATH)
 
-.PHONY: help demo test lint venv bench evaluate wheelhouse clean
+.PHONY: help demo test lint venv bench evaluate events-bundle wheelhouse clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  make demo BROKER=kafka       the demo on a real Apache Kafka (needs Java 17 and Maven)"
 	@echo "  make demo DEMO_SECONDS=60    ends by itself, with a summary"
@@ -51,6 +51,11 @@ evaluate: .venv/.installed-test  ## find and name the events of the corpora: EVA
 	@mkdir -p .cache/evaluate
 	TMPDIR=$(ROOT)/.cache/evaluate streamproc evaluate events tests/data/andes39_events tests/data/events $(EVAL_CORPORA) \
 		--ambient tests/data/gsf_openpdc_freq/freq_80min.csv.gz --report .cache/evaluate/report.html $(EVAL_ARGS)
+
+events-bundle: .venv/.installed-test  ## what names disturbances, fitted anew: corpora made with ANDES, then `train events`
+	@.ci/corpora train
+	streamproc train events tests/data/andes39_events tests/data/events .cache/corpora/train \
+		--ambient tests/data/gsf_openpdc_freq/freq_80min.csv.gz --out streamproc/bundles/events
 
 wheelhouse:  ## dist/wheelhouse: streamproc and all it needs, for machines without a network
 	@python3 -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(MAKE) --no-print-directory venv

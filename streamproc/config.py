@@ -80,6 +80,14 @@ class QualityTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     angle_error_max_rad: float = 0.02  # time quality worse than this withholds angles
 
 
+class OscillationTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[oscillation]`: when a mode of the grid is damped too little."""
+
+    damping_low: float = 0.03  # damping ratio below which it is an alert
+    damping_reduced: float = 0.05  # damping ratio below which it is a warning
+    rms_min_hz: float = 0.001  # a mode that moves the area's frequency by less is not judged
+
+
 class DecideTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[decide]`: from findings to one alert for one disturbance."""
 
@@ -150,6 +158,7 @@ class SiteConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     worker: WorkerTable = WorkerTable()
     align: AlignTable = AlignTable()
     quality: QualityTable = QualityTable()
+    oscillation: OscillationTable = OscillationTable()
     decide: DecideTable = DecideTable()
     advise: AdviseTable = AdviseTable()
     detector: dict[str, dict[str, float | int | str | bool]] = {}

@@ -166,11 +166,16 @@ def report(
         typer.Option(help="Markdown put at the end: what was tried. Without it the package's."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="File to write; standard output without it.")] = None,
+    evaluation: Annotated[
+        list[Path] | None, typer.Option(help="Files with what `evaluate` printed; put in as they are.")
+    ] = None,
 ) -> None:
     """Make BENCHMARKS.md."""
-    from streamproc.shell.bench.table import read_notes, read_result, report
+    from streamproc.shell.bench.table import read_notes, read_result, report, verbatim
 
-    told = report([read_result(path) for path in results]) + "\n" + read_notes(notes)
+    parts = [report([read_result(path) for path in results])]
+    parts += [verbatim(path.stem, read_notes(path)) for path in evaluation or []]
+    told = "\n".join([*parts, read_notes(notes)])
     if out is None:
         print(told, end="")
     else:

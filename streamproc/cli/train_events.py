@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 def events(
     corpora: Annotated[
-        list[Path] | None, typer.Argument(help="Event corpora (.npz); none: made grids only.")
+        list[Path] | None,
+        typer.Argument(help="Event corpora (.npz), or directories of them; none: made grids only."),
     ] = None,
     *,
     out: Annotated[Path, typer.Option(help="Directory for the bundle; made if missing.")],
@@ -38,6 +39,7 @@ def events(
     import orjson
 
     from streamproc.cli.train import write_files
+    from streamproc.evaluation.corpus import find_corpora
     from streamproc.shell.event_model import load_describer
     from streamproc.shell.models import open_session
     from streamproc.training.event_bundle import write_bundle
@@ -48,11 +50,12 @@ def events(
         if not json:
             typer.echo(line)
 
-    rows, under_name = _rows(corpora or [], ambient, grids, samples, seed, told)
+    files = find_corpora(corpora)[0] if corpora else []
+    rows, under_name = _rows(files, ambient, grids, samples, seed, told)
     held = leave_out(rows, told)
     told("all of them")
     fitted = calibrated(fit_nets(rows, SEEDS, told), held)
-    names = " ".join(sorted(path.name for path in corpora or []))
+    names = " ".join(sorted(path.name for path in files))
     command = f"streamproc train events --grids {grids} --samples {samples} --seed {seed}"
     write_files(
         write_bundle("events", fitted, {"command": command, "corpora": names, "ambient": under_name}), out

@@ -3,7 +3,8 @@
     samples     the PMU blocks of decoded frames: flags, implausible and withheld values become NaN
     align       closed instants
     features    rows of the windows
-    score       the model at each instant, plus five quality rules of our own; one PMU alone makes no event (`guard`)
+    score       the model at each instant; five quality rules and two of damping that no model brings; one PMU alone
+                makes no event (`guard`)
     conditions  edges
 
 The columns are the PMUs whose frames came in this area, sorted by stream IDCODE and block. A new PMU is a new column:
@@ -23,8 +24,9 @@ from streamproc.core import quality
 from streamproc.core.align import Aligned, AlignState
 from streamproc.core.c37118 import DataBatch, Layout, PmuInfo
 from streamproc.core.condition import ConditionState, Edges, RuleArrays, advance
+from streamproc.core.damping_watch import DampingLimits, DampingWatch, refilled, watched
 from streamproc.core.describe import Describer, EventView, follow, raises_of
-from streamproc.core.detector import N_QUANTITY, AreaModel, Rule, Windows
+from streamproc.core.detector import FREQUENCY, N_QUANTITY, AreaModel, Rule, Windows
 from streamproc.core.disturbance import Disturbance
 from streamproc.core.event_watch import EventWatch
 from streamproc.core.features import FeatureState, features
@@ -32,6 +34,7 @@ from streamproc.core.grid import to_grid
 from streamproc.core.guard import Guard, guarded
 from streamproc.core.samples import ANGLE, FREQ, N_VALUE, ROCOF, VOLT, Samples
 from streamproc.core.source_quality import OVER_LIMIT, Stillness, quality_scores, stand_still, without
+from streamproc.core.thinning import Thin
 from streamproc.core.window import Window
 from streamproc.values import C128, F32, F64, I64, U32
 
@@ -178,6 +181,7 @@ class AreaState:
     rule_names: tuple[str, ...]
     stillness: Stillness
     guard: Guard
+    damping: DampingWatch
     last_second: int = -1  # of the last closed instant, for watermarks
     watch: EventWatch = field(default_factory=EventWatch)
 
@@ -198,7 +202,9 @@ class Scored:
     described: tuple[tuple[int, Disturbance], ...] = ()  # with the tick
 
 
-def fresh_area(columns: tuple[Column, ...], nominal_hz: float, base_v: F64, model: AreaModel) -> AreaState:
+def fresh_area(
+    columns: tuple[Column, ...], nominal_hz: float, base_v: F64, model: AreaModel, rate_hz: float
+) -> AreaState:
     """Return the state of an area before its first frame."""
     n_pmu = len(columns)
     return AreaState(
@@ -212,17 +218,20 @@ def fresh_area(columns: tuple[Column, ...], nominal_hz: float, base_v: F64, mode
         rule_names=(),
         stillness=Stillness.fresh(n_pmu),
         guard=Guard.fresh(n_pmu),
+        damping=DampingWatch.fresh(n_pmu, rate_hz),
     )
 
 
-def widened(state: AreaState, columns: tuple[Column, ...], base_v: F64, model: AreaModel) -> AreaState:
+def widened(
+    state: AreaState, columns: tuple[Column, ...], base_v: F64, model: AreaModel, rate_hz: float
+) -> AreaState:
     """Return the state with more PMUs; `base_v` (for all of them) counts where none was known yet."""
     old = {(c.idcode, c.block): i for i, c in enumerate(state.columns)}
     index = np.array([old.get((c.idcode, c.block), -1) for c in columns], dtype=np.int64)
     place = np.flatnonzero(index >= 0)
     moved = np.empty(len(state.columns), dtype=np.int64)
     moved[index[place]] = place
-    fresh = fresh_area(columns, state.nominal_hz, base_v, model)
+    fresh = fresh_area(columns, state.nominal_hz, base_v, model, rate_hz)
 
     def spread(values: A, blank: A) -> A:
         grown = blank.copy()
@@ -243,6 +252,7 @@ def widened(state: AreaState, columns: tuple[Column, ...], base_v: F64, model: A
         conditions=state.conditions.take(np.arange(len(state.rule_names)), index),
         stillness=state.stillness.take(index),
         guard=state.guard.take(index),
+        damping=state.damping.take(index),
     )
 
 
@@ -253,42 +263,56 @@ def score(
     model: AreaModel,
     rules: tuple[Rule, ...],
     rate_hz: float,
+    limits: DampingLimits,
     describer: Describer | None = None,
 ) -> tuple[AreaState, Scored]:
-    """Return the state after these closed instants, and what they gave. `rules` are the model's, then the quality rules."""
+    """Return the state after these closed instants, and what they gave.
+
+    `rules` are the model's, then those of the quality and of the damping.
+    """
     state = _with_rules(state, rules)
     stillness, still, stuck = stand_still(state.stillness, closed.value, rate_hz, state.nominal_hz)
     state, scores = _scores(state, without(closed, stuck), model, rate_hz)
     guard, scores, alone = guarded(state.guard, scores, model.rules, closed.instant, rate_hz)
     own = quality_scores(closed, still, alone)
+    last = state.fast.end - t_ns.size
+    freq_hz = state.fast.buffer[last : state.fast.end, FREQUENCY]
+    damping, slow_swings = watched(
+        state.damping, closed.instant, t_ns, state.last_second, freq_hz, rate_hz, limits
+    )
+    state = replace(state, damping=damping)
     conditions, edges = advance(
         state.conditions,
         RuleArrays.of(rules, _hold_ns(rate_hz)),
         t_ns,
-        np.concatenate([scores, own.astype(np.float32)], axis=1),
+        np.concatenate([scores, own.astype(np.float32), slow_swings.astype(np.float32)], axis=1),
     )
     held = np.stack([own[:, 0] == OVER_LIMIT, own[:, 1] == OVER_LIMIT, stuck])  # missing, bad, frozen
     _, bad, frozen = held.sum(axis=(1, 2)).tolist()
     there = closed.quality & quality.DISCARDED == 0
     untimely = int((there & (closed.quality & quality.SUSPECT_TIME != 0)).sum())
     unusable = held.any(axis=0).sum(axis=0)
-    view_of = partial(_view, state, closed.instant, rate_hz)
+    view_of = partial(_view, state, closed.instant, rate_hz, limits)
     raises = raises_of(edges, rules, rate_hz)
     watch, described = follow(state.watch, raises, closed.instant, rate_hz, view_of, describer)
     scored = Scored(t_ns, edges, closed.quality, bad, frozen, untimely, unusable, described)
     return replace(state, conditions=conditions, stillness=stillness, guard=guard, watch=watch), scored
 
 
-def _view(state: AreaState, instants: I64, rate_hz: float, tick: int, watch: EventWatch) -> EventView:
+def _view(
+    state: AreaState, instants: I64, rate_hz: float, limits: DampingLimits, tick: int, watch: EventWatch
+) -> EventView:
     """Return what is shown of the disturbance at one of these instants, which are in the window already."""
+    labels = tuple(column.label for column in state.columns)
     return EventView(
         fast=state.fast.ending(state.fast.end - instants.size + tick + 1),
         age=int(instants[tick]) - watch.onset,
         onset=watch.onset,
         rate_hz=rate_hz,
         nominal_hz=state.nominal_hz,
-        labels=tuple(column.label for column in state.columns),
+        labels=labels,
         slow=watch.slow,
+        modes=state.damping.told(labels, limits),
     )
 
 
@@ -324,17 +348,28 @@ def _scores(state: AreaState, closed: Aligned, model: AreaModel, rate_hz: float)
     return replace(state, features=made, fast=fast, slow=slow), scores
 
 
-def refill(
-    state: AreaState, closed: Aligned, making: FeatureState, stillness: Stillness, rate_hz: float
-) -> tuple[AreaState, FeatureState, Stillness]:
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What makes the rows of the windows out of instants."""
+
+    features: FeatureState
+    stillness: Stillness
+    thin: Thin
+
+
+def refill(state: AreaState, closed: Aligned, making: Making, rate_hz: float) -> tuple[AreaState, Making]:
     """Return the state with only its windows filled further (rows that were already answered), and what makes rows."""
-    stillness, _, stuck = stand_still(stillness, closed.value, rate_hz, state.nominal_hz)
+    stillness, _, stuck = stand_still(making.stillness, closed.value, rate_hz, state.nominal_hz)
     value = without(closed, stuck).value
-    making, rows, slow_rows = features(making, closed.instant, value, state.nominal_hz, rate_hz)
+    own, rows, slow_rows = features(making.features, closed.instant, value, state.nominal_hz, rate_hz)
     slow = state.slow
     for _, row in slow_rows:
         slow = slow.append(row[None])
-    return replace(state, fast=state.fast.append(rows), slow=slow), making, stillness
+    fast = state.fast.append(rows)
+    freq_hz = fast.buffer[fast.end - rows.shape[0] : fast.end, FREQUENCY]
+    thinned, thin = refilled(state.damping.rows, making.thin, closed.instant, freq_hz, rate_hz)
+    damping = replace(state.damping, rows=thinned)
+    return replace(state, fast=fast, slow=slow, damping=damping), Making(own, stillness, thin)
 
 
 __all__ = [

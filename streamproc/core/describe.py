@@ -10,7 +10,7 @@ import numpy as np
 
 from streamproc.core.condition import RAISE, Edges
 from streamproc.core.detector import Rule
-from streamproc.core.disturbance import Disturbance
+from streamproc.core.disturbance import Disturbance, Mode
 from streamproc.core.event_watch import AGES_S, NONE, EventWatch
 from streamproc.core.grid import to_grid
 from streamproc.values import F32, I64
@@ -27,6 +27,7 @@ class EventView:
     nominal_hz: float
     labels: tuple[str, ...]  # (n_pmu,)
     slow: bool  # begun by a rule that looks over seconds: an oscillation
+    modes: tuple[Mode, ...] = ()  # known to be damped too little, before any disturbance
 
 
 class Describer(Protocol):

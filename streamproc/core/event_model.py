@@ -35,6 +35,9 @@ LEARNT: tuple[Kind, ...] = (
 ALL: tuple[Kind, ...] = ("fault", "supply_lost", "load_lost", "topology", "islanding", "oscillation")
 FINER = ("generator", "load_rise", "line")  # of a supply that is lost
 LOSSES = ("supply_lost", "load_lost")
+NOTHING_KNOWN = np.eye(len(LEARNT))[
+    LEARNT.index("unknown")
+]  # what to answer where no PMU was seen since the onset
 SURE = 0.95  # of what is not learnt
 PLACES, RESPONSES = 5, 10
 MODES_S = 5.0  # age from which modes are looked for
@@ -77,7 +80,7 @@ class EventDescriber:
         seen = answers(moved, anchor_s)
         early = answers(moved, min(anchor_s, PLACE_S))
         numbers = vector(seen)[None]
-        learnt = self._chances(numbers, anchor_s)
+        learnt = self._chances(numbers, anchor_s) if seen.known.any() else NOTHING_KNOWN
         groups = islands(moved)
         parted = len(groups) > 1 and groups[1].size > 1  # one PMU alone is a plant that was cut off
         kind, confidence, chances = told_kind(learnt, self.nets.commit_min[f"{anchor_s:g}"], parted=parted)
@@ -182,7 +185,7 @@ def _oscillation(view: EventView, moved: Deviation, digest: str) -> Disturbance:
             kind: SURE if kind == "oscillation" else _share((1.0 - SURE) / (len(ALL) - 1)) for kind in ALL
         },
         responses=_responses(view, moved),
-        modes=modes_of(view),
+        modes=view.modes or modes_of(view),
         model_digest=digest,
     )
 

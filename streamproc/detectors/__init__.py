@@ -13,10 +13,15 @@ from streamproc.core.detector import History, Params, Rule, Windows
 from streamproc.core.graph import Ops, T
 from streamproc.detectors.ar_residual import ArResidual
 from streamproc.detectors.band_energy import BandEnergy
+from streamproc.detectors.clock_drift import ClockDrift
 from streamproc.detectors.frequency_limit import FrequencyLimit
+from streamproc.detectors.lone_jump import LoneJump
 from streamproc.detectors.low_rank import LowRank
 from streamproc.detectors.mean_step import MeanStep
+from streamproc.detectors.neighbours import Neighbours
+from streamproc.detectors.noise_rise import NoiseRise
 from streamproc.detectors.rocof import Rocof
+from streamproc.detectors.spike import Spike
 from streamproc.detectors.step_bank import StepBank
 from streamproc.detectors.voltage_limit import VoltageLimit
 from streamproc.values import F64
@@ -64,4 +69,9 @@ DETECTORS: tuple[Detector, ...] = (
     StepBank(),
     MeanStep(),
     BandEnergy(),
+    Spike(),
+    LoneJump(),
+    NoiseRise(),
+    ClockDrift(),
+    Neighbours(),
 )

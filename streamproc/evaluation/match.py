@@ -6,7 +6,7 @@ algorithm; transport and the filter of a PMU come on top. Everything else that i
 
     before the onset, the 14 s of lead included                   false alarm
     a second one within 10 s of the onset                         false alarm
-    in event-free data                                            false alarm
+    in event-free data, or open there since its lead              false alarm
     the first one, but between 5 and 10 s after the onset         late: a miss, not a false alarm as well
 
 An event that no PMU can see (dv < 0.002 pu and df < 0.005 Hz) is neither a miss nor, if found, a false alarm; what is
@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 
 from streamproc.core.disturbance import Estimate
 from streamproc.core.messages import Alert
@@ -184,5 +185,27 @@ def quality_of(run: Run) -> dict[str, int]:
 
 
 def false_in_ambient(run: Run) -> list[tuple[int, Alert]]:
-    """Return the grid alerts raised in the judged part of event-free data."""
-    return [(row, alert) for row, alert in raises_of(run) if row >= run.lead]
+    """Return the grid alerts of event-free data with the row of their raise: raised in the judged part, or open in it.
+
+    A piece starts cold, so an alarm that stands for an hour is counted once in every piece; its lead hides nothing.
+    """
+    ends = _ends_of(run)
+    return [
+        (row, alert) for row, alert in raises_of(run) if row >= run.lead or ends[alert.alert_id] > run.lead
+    ]
+
+
+def alarmed_rows(run: Run) -> int:
+    """Return for how many judged rows of event-free data an alert of the grid was open."""
+    ends, alarmed = _ends_of(run), np.zeros(run.n_row, dtype=np.bool_)
+    for row, alert in raises_of(run):
+        alarmed[row : ends[alert.alert_id]] = True
+    return int(alarmed[run.lead :].sum())
+
+
+def _ends_of(run: Run) -> dict[str, int]:
+    """Return the row in which each alert returned to normal; the end of the run for one that has not."""
+    return {
+        alert.alert_id: row if alert.state in {"RTNUN", "NORM"} else run.n_row
+        for row, alert in zip(run.rows, run.alerts, strict=True)
+    }

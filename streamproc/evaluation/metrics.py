@@ -44,6 +44,7 @@ class FalseAlarms(msgspec.Struct, frozen=True):
     per_day_bound: float
     per_day_100_pmus: float
     per_day_100_pmus_bound: float
+    open_share: float  # of the time in which an alarm stood
 
 
 class Kinds(msgspec.Struct, frozen=True):
@@ -111,7 +112,7 @@ def detection(outcomes: Sequence[Outcome], false_ambient: int) -> Detection:
     )
 
 
-def false_alarms(count: int, seconds: float, pmu_seconds: float) -> FalseAlarms:
+def false_alarms(count: int, seconds: float, pmu_seconds: float, open_s: float = 0.0) -> FalseAlarms:
     """Return the rate of false alarms with its bound; `pmu_seconds`: the seconds of every PMU added up."""
     days, pmu_days, bound = seconds / DAY_S, pmu_seconds / DAY_S, poisson_bound(count)
     return FalseAlarms(
@@ -122,6 +123,7 @@ def false_alarms(count: int, seconds: float, pmu_seconds: float) -> FalseAlarms:
         per_day_bound=ratio(bound, days),
         per_day_100_pmus=ratio(100.0 * count, pmu_days),
         per_day_100_pmus_bound=ratio(100.0 * bound, pmu_days),
+        open_share=ratio(open_s, seconds),
     )
 
 

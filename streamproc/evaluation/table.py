@@ -10,7 +10,14 @@ from typing import Any
 import msgspec
 
 from streamproc.evaluation.corpus import Corpus
-from streamproc.evaluation.match import AGES_S, Outcome, false_in_ambient, outcome_of, quality_of
+from streamproc.evaluation.match import (
+    AGES_S,
+    Outcome,
+    alarmed_rows,
+    false_in_ambient,
+    outcome_of,
+    quality_of,
+)
 from streamproc.evaluation.metrics import (
     DAY_S,
     Bin,
@@ -81,6 +88,7 @@ def table_of(corpus: Corpus, truths: Sequence[Truth], setting: Setting, runs: Se
     outcomes = tuple(outcome_of(corpus, truths[run.task.number], run) for run in events)
     false = tuple(_false(run, row, corpus.rate_hz) for run in ambient for row, _ in false_in_ambient(run))
     seconds = sum(run.n_row - run.lead for run in ambient) / corpus.rate_hz
+    open_s = sum(alarmed_rows(run) for run in ambient) / corpus.rate_hz
     quality: Counter[str] = Counter()
     for run in runs:
         quality.update(quality_of(run))
@@ -93,7 +101,7 @@ def table_of(corpus: Corpus, truths: Sequence[Truth], setting: Setting, runs: Se
         rate_hz=corpus.rate_hz,
         nominal_hz=corpus.nominal_hz,
         detection=detection(outcomes, len(false)),
-        false_alarms=false_alarms(len(false), seconds, seconds * corpus.n_pmu),
+        false_alarms=false_alarms(len(false), seconds, seconds * corpus.n_pmu, open_s),
         quality=dict(sorted(quality.items())),
         rejected=sum(run.rejected for run in runs),
         outcomes=outcomes,
@@ -115,6 +123,7 @@ def _joined(tables: Sequence[Table]) -> Table:
     false = tuple(alarm for table in tables for alarm in table.false)
     minutes = sum(table.false_alarms.minutes for table in tables)
     pmu_days = sum(table.false_alarms.pmu_days for table in tables)
+    open_s = sum(table.false_alarms.open_share * table.false_alarms.minutes * 60.0 for table in tables)
     quality: Counter[str] = Counter()
     for table in tables:
         quality.update(table.quality)
@@ -126,7 +135,7 @@ def _joined(tables: Sequence[Table]) -> Table:
         rate_hz=math.nan,
         nominal_hz=math.nan,
         detection=detection(outcomes, len(false)),
-        false_alarms=false_alarms(len(false), minutes * 60.0, pmu_days * DAY_S),
+        false_alarms=false_alarms(len(false), minutes * 60.0, pmu_days * DAY_S, open_s),
         quality=dict(sorted(quality.items())),
         rejected=sum(table.rejected for table in tables),
         outcomes=outcomes,

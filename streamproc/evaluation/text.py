@@ -51,7 +51,7 @@ def detail_lines(table: Table) -> Iterator[str]:
         f"  false alarms: {found.false_before} before an onset, {found.false_second} second in an event, "
         f"{false.count} in {false.minutes:.1f} min of ambient: {figure(false.per_day, 1)} a day "
         f"(95 %: < {figure(false.per_day_bound, 0)}), {figure(false.per_day_100_pmus, 1)} a day per 100 PMUs "
-        f"(< {figure(false.per_day_100_pmus_bound, 0)})"
+        f"(< {figure(false.per_day_100_pmus_bound, 0)}); an alarm stood {figure(100.0 * false.open_share, 1)} % of the time"
     )
     if table.quality:
         yield "  about the data: " + ", ".join(f"{count} {kind}" for kind, count in table.quality.items())

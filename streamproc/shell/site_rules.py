@@ -44,6 +44,8 @@ LEARNT_RULES = (  # only a site bundle has them: they need a calibration
     "angle_shift",
     "frequency_shift",
     "common_frequency_shift",
+    "disagrees_voltage",
+    "disagrees_angle",
 )
 
 KIND_UNITS: Mapping[str, tuple[str, ...]] = {
@@ -92,6 +94,12 @@ def _site(config: SiteConfig) -> Iterator[Breach]:
     nominal_hz, quality = config.site.nominal_hz, config.quality
     if nominal_hz is not None and nominal_hz not in (50.0, 60.0):
         yield Breach(("site", "nominal_hz"), nominal_hz, "must be 50 or 60")
+    swings = config.oscillation
+    if swings.damping_low <= 0.0:
+        yield Breach(("oscillation", "damping_low"), swings.damping_low, "must be above 0")
+    if not swings.damping_low < swings.damping_reduced <= 0.25:
+        rule = f"must be more than damping_low ({swings.damping_low:g}) and at most 0.25"
+        yield Breach(("oscillation", "damping_reduced"), swings.damping_reduced, rule)
     if quality.freq_min_hz >= quality.freq_max_hz:
         rule = f"must be less than freq_max_hz ({quality.freq_max_hz:g})"
         yield Breach(("quality", "freq_min_hz"), quality.freq_min_hz, rule)

@@ -36,6 +36,7 @@ from streamproc.core.area import (
     widened,
 )
 from streamproc.core.c37118 import DataBatch, Decoded, Rejection, decode
+from streamproc.core.damping_watch import WINDOW_S, DampingLimits, damping_rules
 from streamproc.core.describe import Describer
 from streamproc.core.detector import AreaModel
 from streamproc.core.findings import area_findings
@@ -48,7 +49,7 @@ from streamproc.stages.score_state import (
     ScoreState,
     TrackKey,
     Warming,
-    anew,
+    begun,
     by_track,
     emptied,
     pack_state,
@@ -72,6 +73,9 @@ from streamproc.values import (
 MARGIN_S = (
     5  # re-read a little more than the windows hold: open instants, and the second that is being summed
 )
+# Longer windows are not refilled: who reads on where a worker died must not be minutes late. What looks further back
+# (clocks that drift by less than 50 ns/s) is blind until then; nothing is raised and nothing clears.
+REFILL_S = 200
 RECORD_SIZE_MAX = 1 << 20  # bytes; one of garbage takes a quarter of a second, and others wait behind it
 FORGET_S = 600  # an area silent for longer than this holds no offset back
 
@@ -114,8 +118,11 @@ class ScoreStage:
         self._areas = {area.name: area for area in config.area}
         wanted = config.quality
         self._limits = QualityLimits(wanted.freq_min_hz, wanted.freq_max_hz, wanted.angle_error_max_rad)
-        self._quality_rules = quality_rules(
-            wanted.missing_ms, wanted.bad_ms, config.align.frozen_ms, wanted.off_delay_ms
+        swings = config.oscillation
+        self._damping = DampingLimits(swings.damping_low, swings.damping_reduced, swings.rms_min_hz)
+        self._own_rules = (
+            *quality_rules(wanted.missing_ms, wanted.bad_ms, config.align.frozen_ms, wanted.off_delay_ms),
+            *damping_rules(self._damping),
         )
 
     def fresh(self) -> ScoreState:
@@ -192,18 +199,18 @@ class ScoreStage:
                 warming = state.warming.get(key) or start_warming(track)
                 samples = self._samples(track.columns, batches, key[1], known_only=True)
                 aligned_state, pieces = align(warming.align, samples, self._settings(key[1]))
-                making, still = warming.features, warming.stillness
+                making = warming.making
                 for piece in pieces:
                     keep = piece.instant < track.align.next_open
                     part = replace(piece, instant=piece.instant[keep], value=piece.value[keep])
                     if piece.restart and keep.any():
-                        track = emptied(track, self._model(key, track.columns, track.nominal_hz))
-                        making = anew(making)
-                    track, making, still = refill(track, part, making, still, key[1])
+                        track = emptied(track, self._model(key, track.columns, track.nominal_hz), key[1])
+                        making = begun(making)
+                    track, making = refill(track, part, making, key[1])
                 state = replace(
                     state,
                     tracks={**state.tracks, key: track},
-                    warming={**state.warming, key: Warming(aligned_state, making, still)},
+                    warming={**state.warming, key: Warming(aligned_state, making)},
                 )
         return state
 
@@ -266,9 +273,9 @@ class ScoreStage:
         model = self._model(key, columns, nominal_hz)
         base_v = self._base_v(key[0], columns, model)
         grown = (
-            widened(track, columns, base_v, model)
+            widened(track, columns, base_v, model, key[1])
             if track
-            else fresh_area(columns, nominal_hz, base_v, model)
+            else fresh_area(columns, nominal_hz, base_v, model, key[1])
         )
         return replace(state, tracks={**state.tracks, key: grown})
 
@@ -300,7 +307,7 @@ class ScoreStage:
         area, rate_hz = key
         track = state.tracks[key]
         model = self._model(key, track.columns, track.nominal_hz)
-        rules = (*model.rules, *self._quality_rules)
+        rules = (*model.rules, *self._own_rules)
         samples = self._samples(track.columns, batches, rate_hz)
         aligned_state, pieces = align(track.align, samples, self._settings(rate_hz))
         track = replace(track, align=aligned_state)
@@ -318,10 +325,10 @@ class ScoreStage:
                 continue
             t_ns = from_grid(piece.instant, rate_hz)
             if piece.restart:
-                track, cleared = restarted(track, model, int(t_ns[0]))
+                track, cleared = restarted(track, model, int(t_ns[0]), rate_hz)
                 told = say(Scored(t_ns[:1], cleared, piece.quality[:1]), int(t_ns[0] // 1_000_000_000))
                 made += [(int(piece.record[tick]), output) for tick, output in told]
-            track, scored = score(track, piece, t_ns, model, rules, rate_hz, describer)
+            track, scored = score(track, piece, t_ns, model, rules, rate_hz, self._damping, describer)
             probe.lap("score")
             _count_quality(work.counts, area, labels, scored)
             told = say(scored, track.last_second)
@@ -342,7 +349,7 @@ class ScoreStage:
         marks = state.marks.get(key, ())
         if marks and marks[-1][0] == second:
             return state
-        span_s = max(track.fast.rows / key[1], track.slow.rows) + MARGIN_S
+        span_s = min(max(track.fast.rows / key[1], track.slow.rows, WINDOW_S), REFILL_S) + MARGIN_S
         recent = (*(m for m in marks if m[0] < second), (second, records[0].offset))
         # Keep the newest mark that is older than the span: reading starts there.
         old = [i for i, (at, _) in enumerate(recent) if at <= second - span_s]

@@ -13,10 +13,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from streamproc.core.align import AlignState
-from streamproc.core.area import AreaState, Column, fresh_area
+from streamproc.core.area import AreaState, Column, Making, fresh_area
 from streamproc.core.blob import pack_tree, unpack_tree
 from streamproc.core.c37118 import Book, DataBatch, Decoded
 from streamproc.core.condition import CLEAR, ConditionState, Edges, no_edges
+from streamproc.core.damping_watch import DampingWatch, packed, unpacked
 from streamproc.core.detector import AreaModel
 from streamproc.core.event_watch import EventWatch
 from streamproc.core.features import FeatureState
@@ -24,8 +25,9 @@ from streamproc.core.guard import Guard
 from streamproc.core.samples import Samples
 from streamproc.core.source_quality import Stillness
 from streamproc.core.stream_clock import ClockState
+from streamproc.core.thinning import Thin
 
-BLOB_KIND = "score/5"
+BLOB_KIND = "score/6"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,7 @@ class Warming:
     """What refills the windows of one track: its own alignment and row maker, forgotten at the first new record."""
 
     align: AlignState
-    features: FeatureState
-    stillness: Stillness
+    making: Making
 
 
 TrackKey: TypeAlias = tuple[str, float]  # area, reporting rate in Hz
@@ -67,6 +68,7 @@ def pack_state(state: ScoreState) -> bytes:
             "rule_names": track.rule_names,
             "stillness": track.stillness,
             "guard": track.guard,
+            "damping": packed(track.damping),
             "last_second": track.last_second,
             "watch": track.watch,
             "marks": state.marks.get(key, ()),
@@ -104,13 +106,14 @@ def _unpacked_track(
         "time": ClockState(**{**item["align"]["time"], "held": Samples(**item["align"]["time"]["held"])}),
     }
     return replace(
-        fresh_area(columns, nominal_hz, features.base_v, model_of(key, columns, nominal_hz)),
+        fresh_area(columns, nominal_hz, features.base_v, model_of(key, columns, nominal_hz), key[1]),
         align=AlignState(**align),
         features=features,
         conditions=ConditionState(**item["conditions"]),
         rule_names=tuple(item["rule_names"]),
         stillness=Stillness(**item["stillness"]),
         guard=Guard(**item["guard"]),
+        damping=unpacked(item["damping"], len(columns), key[1]),
         last_second=item["last_second"],
         watch=EventWatch(**item["watch"]),
     )
@@ -122,13 +125,19 @@ def start_warming(track: AreaState) -> Warming:
     own = replace(
         FeatureState.fresh(track.features.base_v), base_from=track.features.base_from
     )  # a base that is not known yet stays so: those rows have no voltage either way
-    return Warming(AlignState.fresh(n_pmu), own, Stillness.fresh(n_pmu))
+    return Warming(AlignState.fresh(n_pmu), Making(own, Stillness.fresh(n_pmu), Thin.fresh(n_pmu)))
 
 
-def emptied(track: AreaState, model: AreaModel) -> AreaState:
+def emptied(track: AreaState, model: AreaModel, rate_hz: float) -> AreaState:
     """Return the track with empty windows: time leapt, and what was before says nothing about what comes."""
-    fresh = fresh_area(track.columns, track.nominal_hz, track.features.base_v, model)
-    return replace(track, fast=fresh.fast, slow=fresh.slow)
+    fresh = fresh_area(track.columns, track.nominal_hz, track.features.base_v, model, rate_hz)
+    damping = replace(track.damping, rows=fresh.damping.rows)
+    return replace(track, fast=fresh.fast, slow=fresh.slow, damping=damping)
+
+
+def begun(making: Making) -> Making:
+    """Return what makes rows for time that begins anew."""
+    return replace(making, features=anew(making.features), thin=Thin.fresh(making.thin.count.size))
 
 
 def anew(features: FeatureState) -> FeatureState:
@@ -138,13 +147,14 @@ def anew(features: FeatureState) -> FeatureState:
     return replace(fresh, **bases)
 
 
-def restarted(track: AreaState, model: AreaModel, first_ns: int) -> tuple[AreaState, Edges]:
+def restarted(track: AreaState, model: AreaModel, first_ns: int, rate_hz: float) -> tuple[AreaState, Edges]:
     """Return the track for time that begins anew at `first_ns`, and the clears that this means.
 
     After a gap, windows are empty and conditions hold: missing data clears nothing. When time went back, conditions of
     the time before can never be judged again: what was active is cleared, and may raise anew at once.
     """
-    track = replace(emptied(track, model), features=anew(track.features))
+    damping = DampingWatch.fresh(len(track.columns), rate_hz)
+    track = replace(emptied(track, model, rate_hz), features=anew(track.features), damping=damping)
     if track.last_second * 1_000_000_000 <= first_ns or not track.conditions.busy:
         return track, no_edges()
     rule, source = np.nonzero(track.conditions.active)

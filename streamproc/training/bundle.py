@@ -33,6 +33,7 @@ from streamproc.values import F32, F64
 
 FORMAT = "streamproc-bundle/3"
 # Reporting rates of IEEE C37.118.1 for 50 and 60 Hz, and the ones in use around them.
+GOLDEN_PMUS = 5  # of a bundle for any number of PMUs: enough for rules that compare them
 GENERIC_RATES_HZ = (1.0, 2.0, 4.0, 5.0, 10.0, 12.0, 15.0, 20.0, 25.0, 30.0, 50.0, 60.0, 100.0, 120.0)
 INPUTS = (
     {"name": "now", "order": "quantity, pmu", "row": "the reporting instant to be judged, as it came"},
@@ -99,7 +100,7 @@ def write_bundle(name: str, specs: Sequence[ModelSpec], created_from: Mapping[st
             file = f"{spec.name}.onnx" if graph.stride == 1 else f"{spec.name}_each_{graph.stride}.onnx"
             files[file] = emit(graph, n_pmu, {"bundle": name, "model": spec.name, "area": spec.area})
             graphs.append(_graph_table(graph, file, files[file]))
-        files[f"{spec.name}.npz"] = _golden(spec.plan, n_pmu or 2)
+        files[f"{spec.name}.npz"] = _golden(spec.plan, n_pmu or GOLDEN_PMUS)
         models.append(_model_table(spec, graphs))
     manifest = {
         "bundle": {

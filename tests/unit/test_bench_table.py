@@ -143,6 +143,11 @@ def test_the_report_command_writes_the_file(tmp_path: Path, capsys: pytest.Captu
     assert "What was looked at" in told
     notes = tmp_path / "notes.md"
     notes.write_text("## Tried\n")
+    printed = tmp_path / "unseen_networks.txt"
+    printed.write_text("corpus  noise\nx       T2\n")
+    command.report([path], None, out, [printed])
+    section = "## Evaluation: unseen networks (`streamproc evaluate`)\n\n```text\ncorpus  noise\nx       T2\n```"
+    assert section in out.read_text()
     command.report([path], notes, None)
     assert capsys.readouterr().out == told[: told.index("## What was looked at")] + "## Tried\n"
     with pytest.raises(ShellError, match="No such file"):

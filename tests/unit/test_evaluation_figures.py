@@ -12,7 +12,7 @@ from streamproc.core.disturbance import Estimate
 from streamproc.errors import RecordingError
 from streamproc.evaluation.ambient import recorded_ambient, resampled
 from streamproc.evaluation.corpus import Corpus, read_corpus
-from streamproc.evaluation.match import Outcome, Said, false_in_ambient, outcome_of
+from streamproc.evaluation.match import Outcome, Said, alarmed_rows, false_in_ambient, outcome_of
 from streamproc.evaluation.metrics import (
     detection,
     f1_of,
@@ -260,11 +260,27 @@ def test_estimates_are_read_as_told_at_one_second(corpus):
     assert got.nadir_hz == pytest.approx(59.7, abs=0.01)
 
 
-def test_in_event_free_data_only_what_follows_the_lead_is_judged():
-    rows = (LEAD - 1, LEAD, LEAD + 5)
-    alerts = (alert(rows[0], "a"), alert(rows[1], "b"), alert(rows[2], "b", seq=2))
-    run = Run(Task(Setting(0, "T1"), -1), alerts, rows, LEAD, LEAD + 900, np.zeros(LEAD + 900), 0)
+def quiet_run(*alerts) -> Run:
+    rows = tuple(row_of(a.ts_us, RATE_HZ) for a in alerts)
+    return Run(Task(Setting(0, "T1"), -1), alerts, rows, LEAD, LEAD + 900, np.zeros(LEAD + 900), 0)
+
+
+def test_in_event_free_data_what_follows_the_lead_is_false():
+    run = quiet_run(
+        alert(LEAD - 90, "over"),
+        alert(LEAD - 30, "over", seq=2, state="RTNUN"),
+        alert(LEAD, "b"),
+        alert(LEAD + 5, "b", seq=2),
+        alert(LEAD + 95, "b", seq=3, state="RTNUN"),
+    )
     assert [row for row, _ in false_in_ambient(run)] == [LEAD]
+    assert alarmed_rows(run) == 95
+
+
+def test_an_alarm_that_stands_since_the_lead_is_false_too():
+    run = quiet_run(alert(LEAD - 90, "stands"), alert(LEAD + 450, "stands", seq=2))
+    assert [row for row, _ in false_in_ambient(run)] == [LEAD - 90]
+    assert alarmed_rows(run) == 900
 
 
 # Truth

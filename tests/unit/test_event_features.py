@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from event_cases import fault, lost_supply, view_of
 
 from streamproc.core.deviation import deviation, median_of, middle, middle_half
 from streamproc.core.event_features import ANCHORS_S, N_STRETCH, NAMES, answers, edges_s, vector
-from tests.unit.event_rig import fault, lost_supply, view_of
 
 
 def numbers(view, age_s=1.0):

@@ -18,6 +18,7 @@ from streamproc.core.c37118 import (
     encode_configuration,
     encode_data,
 )
+from streamproc.core.damping_watch import WINDOW_S
 from streamproc.core.detector import Rule, Windows
 from streamproc.stages.score import ScoreStage, ScoreState
 from streamproc.values import F32, F64, TOPIC_CONFIG, TOPIC_FINDINGS, TOPIC_FRAMES, Output, Record
@@ -209,12 +210,12 @@ def test_a_pmu_that_joins_later_was_not_missing_before() -> None:
 
 def test_the_resume_offset_trails_by_the_windows_only() -> None:
     stage = ScoreStage(SiteConfig(), Models())
-    records = fleet(seconds=60)
-    bounds = [*range(0, len(records), 20), len(records)]
+    records = fleet(seconds=220)
+    bounds = [*range(0, len(records), 200), len(records)]
     state, _ = run(stage, records, bounds)
     trailing = len(records) - stage.resume_offset(state, TOPIC_FRAMES, len(records))
     per_second = N_PMU * RATE
-    assert 5 * per_second < trailing < 14 * per_second
+    assert WINDOW_S * per_second < trailing < (WINDOW_S + 14) * per_second
 
 
 def test_a_step_leaves_the_state_it_was_given() -> None:

@@ -1,4 +1,4 @@
-"""Which disturbance comes next: drawn with a seed from the devices of the case."""
+"""The first mix, kept so that what was made with it can be made again: few sizes, one level, repeats possible."""
 
 from __future__ import annotations
 
@@ -13,6 +13,24 @@ CUT_MAX = 12  # lines that may trip at once
 LOAD_STEPS = (-1.0, -0.5, 0.3, 0.5)
 FAULT_S = (0.05, 0.067, 0.1)
 FAULT_REACTANCE_PU = (1e-3, 0.02, 0.1)
+
+
+class Plain:
+    """Draws one event after the other for one case."""
+
+    def __init__(self, system: Any, case: str) -> None:  # noqa: ANN401
+        self.system, self.case = system, case
+
+    def draw(self, rng: np.random.Generator) -> dict[str, Any] | None:
+        """Return an event, None if this network has no such."""
+        return draw(self.system, self.case, rng)
+
+    def taken(self, _: dict[str, Any]) -> bool:
+        """Return False: any event may come again."""
+        return False
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Remember nothing."""
 
 
 def draw(system: Any, case: str, rng: np.random.Generator) -> dict[str, Any] | None:  # noqa: ANN401

@@ -258,6 +258,11 @@ def report(results: Sequence[Result]) -> str:
     return "\n".join([*parts, *(markdown(newest[kind]) for kind in order)])
 
 
+def verbatim(name: str, told: str) -> str:
+    """Return what `streamproc evaluate` printed as a section."""
+    return f"## Evaluation: {name.replace('_', ' ')} (`streamproc evaluate`)\n\n```text\n{told.rstrip()}\n```\n"
+
+
 def encode(result: Result) -> str:
     """Return a result as one line of JSON; each target tells whether it was met."""
     tree = msgspec.to_builtins(result)

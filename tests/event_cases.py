@@ -8,7 +8,7 @@ import numpy as np
 
 from streamproc.core.describe import EventView
 
-EVENTS = Path(__file__).resolve().parents[1] / "data" / "andes39_events" / "events_12.npz"
+EVENTS = Path(__file__).resolve().parent / "data" / "andes39_events" / "events_12.npz"
 NOISE = (2e-3, 1e-3, np.radians(0.1))  # frequency Hz, voltage pu, angle rad: T2
 
 
