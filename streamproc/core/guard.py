@@ -12,12 +12,16 @@ move one PMU and nobody else. So, in an area where at least three PMUs are known
 What is withheld is NaN: it neither raises nor clears. It is not silent: `data_suspect` tells of the PMU that moves alone.
 A PMU of which a quality rule of the model (spike, clock, scale) says that it cannot be believed is withheld likewise.
 
+And the other way round: a disturbance of the grid must not be filed as bad data. For `EVENT_S` from the instant at which
+sudden rules move in company, what the model's quality rules say is withheld; their windows hold the disturbance by then.
+It is counted from the beginning only, so that an alarm which stands for hours does not silence them.
+
 With one or two PMUs nobody can tell who lies, and everything is believed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,6 +31,7 @@ from streamproc.values import F32, I64, Bool
 
 KNOWN_MIN = 3  # PMUs with a score; below, nobody can tell who lies
 HOLD_S = 10.0
+EVENT_S = 5.0
 NEVER = -(1 << 62)
 
 
@@ -36,6 +41,8 @@ class Guard:
 
     alone: I64  # (n_pmu,)
     bad: I64  # (n_pmu,)
+    began: int = NEVER  # when the last disturbance began
+    moving: bool = False  # the instant before was one of a disturbance
 
     @classmethod
     def fresh(cls, n_pmu: int) -> Guard:
@@ -46,7 +53,9 @@ class Guard:
     def take(self, index: I64) -> Guard:
         """Return the state for other PMUs: `index` is the old place of each, -1 for new ones."""
         fresh = Guard.fresh(index.size)
-        return Guard(taken(self.alone, fresh.alone, index), taken(self.bad, fresh.bad, index))
+        return replace(
+            self, alone=taken(self.alone, fresh.alone, index), bad=taken(self.bad, fresh.bad, index)
+        )
 
 
 def guarded(
@@ -66,9 +75,13 @@ def guarded(
         return state, scores, blank
     over = _largest(scores[:, own])  # (n, n_pmu)
     moves = _largest(scores[:, own] / company[:, None]) >= 1.0
-    lone_area = (moves.sum(axis=1) < 2) & (np.isfinite(over).sum(axis=1) >= KNOWN_MIN)  # (n,)
+    enough = np.isfinite(over).sum(axis=1) >= KNOWN_MIN  # (n,)
+    lone_area = (moves.sum(axis=1) < 2) & enough
     alone: Bool = (over >= 1.0) & lone_area[:, None]
     event = (over >= 1.0).any(axis=1) & ~lone_area
+    state, shaken = _shaken(state, event & enough, instant, rate_hz)
+    if shaken.any():
+        scores = np.where(shaken[:, None, None] & ~grid[:, None], np.float32(np.nan), scores)
     quality = scores[:, ~grid]
     bad: Bool = np.asarray((quality >= 1.0).any(axis=1)) if quality.shape[1] else blank > 0
     if not (alone.any() or bad.any() or _recent(state, instant, rate_hz)):
@@ -82,8 +95,19 @@ def guarded(
     withheld = (grid[None, :, None] & suspect[:, None, :]) | (
         sudden[None, :, None] & lone_area[:, None, None] & (scores >= 1.0)
     )
-    after = Guard(np.where(last_alone[-1] > last_event[-1], last_alone[-1], NEVER), last_bad[-1])
+    own_alone = np.where(last_alone[-1] > last_event[-1], last_alone[-1], NEVER)
+    after = replace(state, alone=own_alone, bad=last_bad[-1])
     return after, np.where(withheld, np.float32(np.nan), scores), np.where(alone, over, blank)
+
+
+def _shaken(state: Guard, event: Bool, instant: I64, rate_hz: float) -> tuple[Guard, Bool]:
+    """Return the state after, and at which instants (n,) a disturbance has just begun."""
+    before = np.concatenate([[state.moving], event[:-1]])
+    began = np.maximum.accumulate(np.where(event & ~before, instant, state.began))
+    return (
+        replace(state, began=int(began[-1]), moving=bool(event[-1])),
+        np.asarray(instant - began < round(EVENT_S * rate_hz)),
+    )
 
 
 def _largest(scores: F32) -> F32:

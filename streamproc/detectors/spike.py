@@ -12,7 +12,8 @@ That it must be still around it is meant absolutely: a fault that is cleared wit
 one PMU than at the next, but the next still sees it, and it leaves a swing. So nothing is told of a spike within a
 disturbance, however large it is.
 
-Judged ten times a second, each time for all frames since the last look, three frames late. Without training the limit is 15
+Judged ten times a second, each time for all frames since the last look, 0.4 s late: by then it is known whether a
+disturbance began with it, and within one nothing is told (`core.guard`). Without training the limit is 15
 times the noise (45 mHz, 0.023 pu, 2.2 deg), so that a PMU three times noisier than a poor one says nothing. What cannot be
 told apart: a disturbance so near to one PMU that no other shows it over the noise, and over within two frames.
 """
@@ -38,6 +39,7 @@ class Spike:
 
     name: str = "spike"
     every_s: float = 0.1
+    late_s: float = 0.4
     noise_hz: float = 3e-3
     noise_pu: float = 1.5e-3
     noise_rad: float = 2.6e-3  # 0.15 deg
@@ -52,14 +54,14 @@ class Spike:
 
     def rows(self, rate_hz: float) -> tuple[int, int]:
         """Return the fast and slow rows needed."""
-        return self._stride(rate_hz) - 1 + 2 * BESIDE + max(WIDTHS), 0
+        late = round(self.late_s * rate_hz)
+        return self._stride(rate_hz) - 1 + 2 * BESIDE + max(WIDTHS) + late, 0
 
     def generic(self, rate_hz: float) -> Params:
         """Return the parameters without training."""
         rows = self.rows(rate_hz)[0]
-        kinds = [
-            (width, rows - BESIDE - width - back) for width in WIDTHS for back in range(self._stride(rate_hz))
-        ]
+        newest = rows - round(self.late_s * rate_hz) - BESIDE
+        kinds = [(width, newest - width - back) for width in WIDTHS for back in range(self._stride(rate_hz))]
         weights = np.zeros((4, len(kinds), rows))  # out, and three that must be still
         for row, (width, start) in enumerate(kinds):
             end = start + width

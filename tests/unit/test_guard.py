@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streamproc.core.detector import Rule
-from streamproc.core.guard import HOLD_S, Guard, guarded
+from streamproc.core.guard import EVENT_S, HOLD_S, Guard, guarded
 
 RATE_HZ = 10.0
 NAN = float("nan")
@@ -119,3 +119,17 @@ def test_any_split_into_batches_withholds_the_same(sizes):
     whole, parts = run(scores), run(scores, sizes)
     np.testing.assert_array_equal(whole[0], parts[0])
     np.testing.assert_array_equal(whole[1], parts[1])
+
+
+def test_a_disturbance_is_not_filed_as_bad_data_of_one_pmu_for_as_long_as_it_is_in_the_windows():
+    n = round(3 * EVENT_S * RATE_HZ)
+    scores = quiet(n)
+    scores[5:, 0, :2] = 3.0  # an event that stands for long
+    scores[:, 3, 1] = 2.0  # a spike, it seems, before and during all of it
+    left, _ = run(scores)
+    shaken = slice(5, 5 + round(EVENT_S * RATE_HZ))
+    assert (left[:5, 3, 1] == 2.0).all()
+    assert np.isnan(left[shaken, 3]).all()
+    assert (left[shaken.stop :, 3, 1] == 2.0).all()
+    for sizes in ((1, 5, 40, 2), (6, 1, 1, 70)):
+        np.testing.assert_array_equal(run(scores, sizes)[0], left)

@@ -140,7 +140,7 @@ def test_one_or_two_values_out_and_back_are_a_spike(rate_hz, width, quantity, si
     getattr(what, quantity)[at : at + width, BAD] += size
     found = told(generic(rate_hz, Spike()), what)
     assert [(name, pmu) for name, pmu, _ in found] == [("data_spike", BAD)]
-    assert found[0][2] - 5 < 0.1 + 7 / rate_hz
+    assert found[0][2] - 5 < 0.5 + 7 / rate_hz
 
 
 @pytest.mark.parametrize("width", [4, 30])

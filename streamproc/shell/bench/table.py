@@ -260,7 +260,9 @@ def report(results: Sequence[Result]) -> str:
 
 def verbatim(name: str, told: str) -> str:
     """Return what `streamproc evaluate` printed as a section."""
-    return f"## Evaluation: {name.replace('_', ' ')} (`streamproc evaluate`)\n\n```text\n{told.rstrip()}\n```\n"
+    return (
+        f"## Evaluation: {name.replace('_', ' ')} (`streamproc evaluate`)\n\n```text\n{told.rstrip()}\n```\n"
+    )
 
 
 def encode(result: Result) -> str:
