@@ -20,8 +20,31 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Fit the models of a site.", no_args_is_help=True)
     group.command("anomaly", help="Fit the detectors on event-free data and write a bundle.")(anomaly)
     group.command("events", help="Fit what says of a disturbance what it is, on event corpora.")(events)
+    group.command(
+        "beta", help="Learn what a loss of power does to an area's frequency, from events of known size."
+    )(beta)
     group.command("generic", help="Write the generic bundle (no data needed).")(generic)
     app.add_typer(group, name="train")
+
+
+def beta(
+    corpora: Annotated[list[Path], typer.Argument(help="Event corpora (.npz) with `mw`, or directories.")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Learn the stiffness of an area."""
+    import orjson
+
+    from streamproc.evaluation.corpus import find_corpora, read_corpus
+    from streamproc.training.beta import fit_beta
+
+    found = fit_beta(read_corpus(path) for path in find_corpora(corpora)[0])
+    if json:
+        typer.echo(orjson.dumps(found).decode())
+        return
+    typer.echo(
+        f"beta_mw_per_hz = {found.value:.0f}  # put it under [[area]]: median of {found.events} events, "
+        f"nine of ten between {found.low:.0f} and {found.high:.0f}"
+    )
 
 
 def anomaly(
