@@ -79,7 +79,7 @@ def detail_lines(table: Table) -> Iterator[str]:
         if told_numbers.events:
             yield (
                 f"  {words} at 1 s: error p50 {figure(scale * told_numbers.error_p50, 1)}, "
-                f"p95 {figure(scale * told_numbers.error_p95, 1)} {unit}, within its band "
+                f"p90 {figure(scale * told_numbers.error_p90, 1)} {unit}, within its band "
                 f"{figure(told_numbers.covered, 2)} of {told_numbers.events}"
             )
 

@@ -167,7 +167,7 @@ def test_the_turning_point_and_the_size_are_judged_with_their_bands():
     ]
     assert (nadir(outcomes).events, nadir(outcomes).covered) == (2, 0.5)
     assert nadir(outcomes).error_p50 == pytest.approx(10.0)
-    assert nadir(outcomes).error_p95 == pytest.approx(50.0)
+    assert nadir(outcomes).error_p90 == pytest.approx(50.0)
     assert (size(outcomes).events, size(outcomes).covered) == (2, 0.5)
     assert size(outcomes).error_p50 == pytest.approx(0.1)
 
