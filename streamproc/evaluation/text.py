@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from streamproc.core.disturbance import KINDS
 from streamproc.evaluation.match import AGES_S, Outcome
+from streamproc.evaluation.metrics import spread
+from streamproc.evaluation.noise import TIERS
 from streamproc.evaluation.table import (
     RELIABILITY_AGE,
     SUMMARY_HEAD,
@@ -16,6 +18,7 @@ from streamproc.evaluation.table import (
     summary_row,
 )
 
+CLEAR_SD = 10.0
 MISS_HEAD = ("event", "what went wrong", "truth", "told at 1 s", "dv pu", "df Hz", "MW", "delay s", "nearest")
 
 
@@ -35,8 +38,8 @@ def report_lines(tables: Sequence[Table], notes: Sequence[str]) -> Iterator[str]
             yield from miss_lines(table, rows)
 
 
-def detail_lines(table: Table) -> Iterator[str]:
-    """Yield detection, false alarms, kinds, place, confidence and nadir of one table."""
+def detection_lines(table: Table) -> Iterator[str]:
+    """Yield what was found of one table, how fast, and what was false."""
     found, false = table.detection, table.false_alarms
     yield f"{table.title}: {table.pmus} PMUs" + (
         f", {table.rate_hz:g} frames/s, {table.nominal_hz:g} Hz" if table.case else ""
@@ -47,12 +50,24 @@ def detail_lines(table: Table) -> Iterator[str]:
         f"delay p50 {figure(found.delay_frames[0], 0)}, p95 {figure(found.delay_frames[1], 0)}, "
         f"max {figure(found.delay_frames[2], 0)} frames"
     )
+    clear = [o for o in table.outcomes if o.visible and o.dv >= CLEAR_SD * TIERS[table.tier][0]]
+    if clear:
+        delay_s = spread(o.delay_s for o in clear)
+        yield (
+            f"  with dv >= {CLEAR_SD:g} sd of the voltage noise: found {sum(o.found for o in clear)} of {len(clear)}, "
+            f"delay p95 {figure(delay_s[1], 2)}, max {figure(delay_s[2], 2)} s"
+        )
     yield (
         f"  false alarms: {found.false_before} before an onset, {found.false_second} second in an event, "
         f"{false.count} in {false.minutes:.1f} min of ambient: {figure(false.per_day, 1)} a day "
         f"(95 %: < {figure(false.per_day_bound, 0)}), {figure(false.per_day_100_pmus, 1)} a day per 100 PMUs "
         f"(< {figure(false.per_day_100_pmus_bound, 0)}); an alarm stood {figure(100.0 * false.open_share, 1)} % of the time"
     )
+
+
+def detail_lines(table: Table) -> Iterator[str]:
+    """Yield detection, false alarms, kinds, place, confidence and nadir of one table."""
+    yield from detection_lines(table)
     if table.quality:
         yield "  about the data: " + ", ".join(f"{count} {kind}" for kind, count in table.quality.items())
     for told in table.kinds:
