@@ -80,7 +80,14 @@ def summary(counts: Counts, transitions: int) -> str:
     """Return what came in and what went out, in one line."""
     told = {label: n for (metric, label), n in sorted(counts.items()) if metric == "rejected"}
     frames = sum(n for (metric, _), n in counts.items() if metric == "frames")
-    return f"{frames} frames, {transitions} alert transitions" + (f", refused {told}" if told else "")
+    untimely = {
+        word.replace("_", " "): sum(n for (metric, _), n in counts.items() if metric == word)
+        for word in ("late", "duplicates", "wrong_clock")
+    }
+    parts = [f"{frames} frames", f"{transitions} alert transitions"]
+    parts += [f"refused {told}"] if told else []
+    parts += [f"{n} PMU frames not used: {word}" for word, n in untimely.items() if n]
+    return ", ".join(parts)
 
 
 def only_area(site: SiteConfig) -> str | None:

@@ -36,9 +36,9 @@ from streamproc.core.samples import ANGLE, FREQ, N_VALUE, ROCOF, VOLT, Samples
 from streamproc.core.source_quality import OVER_LIMIT, Stillness, quality_scores, stand_still, without
 from streamproc.core.thinning import Thin
 from streamproc.core.window import Window
-from streamproc.values import C128, F32, F64, I64, U32
+from streamproc.values import C128, F32, F64, I64, U32, Bool
 
-A = TypeVar("A", F64, I64)
+A = TypeVar("A", F64, I64, Bool)
 
 HOLD_S, HOLD_FRAMES = 2.0, 5  # a running delay outlives so much unknown time, whichever is more
 
@@ -136,10 +136,12 @@ def _values(batches: Sequence[DataBatch], limits: QualityLimits) -> tuple[F64, U
 
     implausible = np.isfinite(freq_hz) & ~((freq_hz >= limits.freq_min_hz) & (freq_hz <= limits.freq_max_hz))
     flags |= np.where(implausible, np.uint32(quality.OVER_RANGE | quality.BAD_DATA), np.uint32(0))
-    absent = ~np.isfinite(freq_hz) & ~np.isfinite(value[:, VOLT])
-    flags |= np.where(absent, np.uint32(quality.BAD_DATA), np.uint32(0))
     unusable = (flags & quality.BAD_DATA != 0) | (stat >> 14 != 0)
     value[unusable] = np.nan
+    # A PMU that has a voltage must send it (some send a frequency only). What it does send is used, and told as bad.
+    has_voltage = np.concatenate([_per_pmu(batch, _has_voltage) for batch in batches])
+    absent = ~np.isfinite(freq_hz) | (has_voltage & ~np.isfinite(value[:, VOLT]))
+    flags |= np.where(absent, np.uint32(quality.BAD_DATA), np.uint32(0))
     error_rad = 2.0 * np.pi * nominal_hz * quality.clock_error_s(stat[:, None], time_quality)[:, 0]
     untimely = ~(error_rad <= limits.angle_error_max_rad)
     value[untimely, ANGLE] = np.nan
@@ -150,6 +152,10 @@ def _values(batches: Sequence[DataBatch], limits: QualityLimits) -> tuple[F64, U
 def _per_pmu(batch: DataBatch, of: Callable[[Layout], A]) -> A:
     """Return what `of` says of each PMU of a stream, for every sample of the batch: (n_frame * n_pmu,)."""
     return np.stack([of(layout) for layout in batch.layouts])[batch.stream].ravel()
+
+
+def _has_voltage(layout: Layout) -> Bool:
+    return np.asarray(voltage_column(layout) >= 0)
 
 
 def _columns_of_layout(layout: Layout, column_of: dict[tuple[int, int], int]) -> I64:

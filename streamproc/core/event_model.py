@@ -38,6 +38,7 @@ LOSSES = ("supply_lost", "load_lost")
 NOTHING_KNOWN = np.eye(len(LEARNT))[
     LEARNT.index("unknown")
 ]  # what to answer where no PMU was seen since the onset
+MOVED_MIN_HZ = 0.01  # of what is not known to be a loss no turning point is told below this
 SURE = 0.95  # of what is not learnt
 PLACES, RESPONSES = 5, 10
 MODES_S = 5.0  # age from which modes are looked for
@@ -134,6 +135,8 @@ class EventDescriber:
         known = course(
             moved, answers(moved, min(age_s, moved.n_row / moved.rate_hz)), -1.0 if supply > load else 1.0
         )
+        if told.kind == "unknown" and known.extreme_hz < MOVED_MIN_HZ:
+            return told
         ahead = forecast(known, self.nets.ask("course", known.x[None])[0], self.nets.widen)
         low, value, high = (_round(before_hz + hz, 4) for hz in ahead.turning_hz)
         return msgspec.structs.replace(

@@ -24,6 +24,10 @@ from streamproc.core.samples import ANGLE, FREQ, VOLT
 from streamproc.core.window import BRIDGED_ROWS
 from streamproc.values import F32, F64, I64
 
+REFERENCE_RAD = 0.2  # 11 deg within a frame, beyond what the frequency explains
+REFERENCE_PMUS = 3
+TOGETHER_RAD = 0.05  # they step alike
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureState:
@@ -80,7 +84,28 @@ def _angle_step(series: F64, expected: F64) -> F64:
         frames = np.where(np.isnan(before) & ~np.isnan(older), lost + 1.0, frames)
         before = np.where(np.isnan(before), older, before)
     turn = series[BRIDGED_ROWS + 1 :] - before - expected * frames
-    return np.asarray(turn - 2.0 * np.pi * np.rint(turn / (2.0 * np.pi)))
+    return _without_reference(np.asarray(turn - 2.0 * np.pi * np.rint(turn / (2.0 * np.pi))))
+
+
+def _without_reference(turn: F64) -> F64:
+    """Return the steps (n, n_pmu) less what all of them share, where that is no movement of a grid.
+
+    Angles are against a reference: UTC, or the angle of one bus in the PDC. When that changes, all step by the same, in
+    one frame, and no frequency moves.
+    """
+    stepped = np.flatnonzero((np.abs(turn) >= REFERENCE_RAD).sum(axis=1) >= REFERENCE_PMUS)
+    if not stepped.size:
+        return turn
+    rows = turn[stepped]
+    known = np.isfinite(rows)
+    lead = rows[np.arange(stepped.size), np.argmax(known, axis=1)][:, None]
+    apart = rows - lead
+    apart = np.where(known, apart - 2.0 * np.pi * np.rint(apart / (2.0 * np.pi)), 0.0)
+    middle = np.median(apart, axis=1, keepdims=True)
+    together = (np.abs(apart - middle).max(axis=1) < TOGETHER_RAD) & (known.sum(axis=1) >= REFERENCE_PMUS)
+    turn = turn.copy()
+    turn[stepped[together]] = (apart - middle)[together] + np.where(known, 0.0, np.nan)[together]
+    return turn
 
 
 def _with_base(state: FeatureState, instant: I64, volt: F64, rate_hz: float) -> FeatureState:

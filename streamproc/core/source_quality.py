@@ -129,7 +129,7 @@ def quality_rules(missing_ms: int, bad_ms: int, frozen_ms: int, off_delay_ms: in
         ),
         rule(
             "data_suspect",
-            3,
+            4,  # the least: a rule that knows what is wrong takes the lead
             SUSPECT_MS,
             "Only {source} jumped and no other PMU moved: its measurement is doubtful, and is used for no alert",
         ),

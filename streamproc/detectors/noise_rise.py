@@ -137,7 +137,7 @@ class NoiseRise:
                 version=1,
                 family="quality",
                 kind="noise_rise",
-                priority=4,
+                priority=3,
                 limit=float(params["limit"]),
                 unit="x usual",
                 window_s=self.rows(rate_hz)[0] / rate_hz,

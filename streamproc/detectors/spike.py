@@ -117,7 +117,7 @@ class Spike:
                 version=1,
                 family="quality",
                 kind="data_spike",
-                priority=4,
+                priority=3,
                 limit=float(params["limit"]),
                 unit="x usual",
                 window_s=self.rows(rate_hz)[0] / rate_hz,

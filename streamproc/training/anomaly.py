@@ -185,11 +185,11 @@ def fit_area(recorded: Recorded, name: str, open_model: Callable[[bytes], Scorer
 
 
 def company_levels(scores: F64) -> tuple[float, ...]:
-    """Return per rule the score that the second largest of quiet data (n_tick, n_rule, n_pmu) rarely reaches."""
+    """Return per rule the score that the largest of quiet data (n_tick, n_rule, n_pmu) rarely reaches."""
     if scores.shape[2] < COMPANY_MIN:
         return ()
-    second = np.sort(np.nan_to_num(scores, nan=0.0), axis=2)[:, :, -2]
-    return tuple(np.clip(np.quantile(second, COMPANY_QUANTILE, axis=0), *COMPANY_RANGE).round(3).tolist())
+    largest = np.nan_to_num(scores, nan=0.0).max(axis=2)
+    return tuple(np.clip(np.quantile(largest, COMPANY_QUANTILE, axis=0), *COMPANY_RANGE).round(3).tolist())
 
 
 def open_graphs(

@@ -146,7 +146,9 @@ def test_the_report_command_writes_the_file(tmp_path: Path, capsys: pytest.Captu
     printed = tmp_path / "unseen_networks.txt"
     printed.write_text("corpus  noise\nx       T2\n")
     command.report([path], None, out, [printed])
-    section = "## Evaluation: unseen networks (`streamproc evaluate`)\n\n```text\ncorpus  noise\nx       T2\n```"
+    section = (
+        "## Evaluation: unseen networks (`streamproc evaluate`)\n\n```text\ncorpus  noise\nx       T2\n```"
+    )
     assert section in out.read_text()
     command.report([path], notes, None)
     assert capsys.readouterr().out == told[: told.index("## What was looked at")] + "## Tried\n"

@@ -42,15 +42,16 @@ def test_one_pmu_that_jumps_alone_raises_nothing_and_is_named():
     left, alone = run(scores)
     assert not (np.nan_to_num(left) >= 1.0).any()
     assert alone[5:8, 2].tolist() == [30.0] * 3
-    assert np.count_nonzero(alone) == 3
+    assert (alone[8:, 2] >= 1.0).all(), "told for as long as it is withheld"
+    assert not alone[:, [0, 1, 3]].any()
     np.testing.assert_array_equal(left[:, :, [0, 1, 3]], scores[:, :, [0, 1, 3]])
 
 
 def test_two_that_move_together_are_an_event_on_that_very_frame():
     scores = quiet(20)
-    scores[5, 0, 2], scores[5, 0, 0] = 30.0, 0.55  # the other one far away: at its company level
+    scores[5, 0, 2], scores[5, 0, 0] = 12.0, 0.55  # the other one far away: at its company level
     left, alone = run(scores)
-    assert left[5, 0, 2] == 30.0
+    assert left[5, 0, 2] == 12.0
     assert not alone.any()
 
 
@@ -74,14 +75,39 @@ def test_a_score_that_the_area_shares_out_is_no_company():
     assert not (np.nan_to_num(left) >= 1.0).any()
 
 
-def test_the_suspicion_ends_by_itself_after_its_time():
+def test_the_suspicion_lasts_until_the_pmu_has_been_within_its_limits_for_a_while():
     hold = round(HOLD_S * RATE_HZ)
-    scores = quiet(hold + 20)
+    scores = quiet(4 * hold)
     scores[5, 0, 2] = 30.0
-    scores[:, 1, 2] = 2.0
+    scores[: 2 * hold, 1, 2] = 2.0
+    scores[3 * hold + 5 :, 1, 2] = 2.0  # long after: a level of its own
+    left, alone = run(scores)
+    assert np.isnan(left[5 : 3 * hold - 1, 1, 2]).all()
+    assert (left[3 * hold + 5 :, 1, 2] == 2.0).all()
+    assert (alone[5 : 3 * hold - 1, 2] >= 1.0).all()
+    assert not alone[3 * hold :].any()
+
+
+def test_chance_does_not_lend_company_to_who_has_moved_alone():
+    scores = quiet(60)
+    scores[5:60, 0, 2] = 8.0
+    scores[7:60:4, 0, 1] = 0.7  # somebody is at his company level now and then
+    left, alone = run(scores)
+    assert not (np.nan_to_num(left) >= 1.0).any()
+    assert (alone[5:, 2] >= 1.0).all()
+    scores[40:50, 0, 1] = 1.2  # over a limit itself: an event after all
+    assert (run(scores)[0][40:50, 0, 2] == 8.0).all()
+
+
+def test_a_shared_score_waits_until_the_suspect_is_cleared():
+    scores = quiet(40)
+    scores[5, 0, 2] = 30.0
+    scores[5:20, 2, :] = 3.0  # the area's pattern remembers the jump for longer
+    scores[30, 0, :2] = 4.0
+    scores[30, 2, :] = 3.0
     left, _ = run(scores)
-    assert np.isnan(left[5 : 5 + hold, 1, 2]).all()
-    assert (left[5 + hold :, 1, 2] == 2.0).all()
+    assert np.isnan(left[5:20, 2]).all()
+    assert (left[30, 2, [0, 1, 3]] == 3.0).all()
 
 
 def test_who_is_said_to_be_bad_is_not_believed_while_others_are():
