@@ -34,8 +34,8 @@ def beta(
     """Learn the stiffness of an area."""
     import orjson
 
+    from streamproc.evaluation.beta import fit_beta
     from streamproc.evaluation.corpus import find_corpora, read_corpus
-    from streamproc.training.beta import fit_beta
 
     found = fit_beta(read_corpus(path) for path in find_corpora(corpora)[0])
     if json:

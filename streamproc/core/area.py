@@ -244,7 +244,15 @@ def widened(
         grown[..., place] = values[..., index[place]]
         return grown
 
-    names = ("last_angle_rad", "base_sum_v", "base_count", "base_from", "second_sum", "second_count")
+    names = (
+        "last_angle_rad",
+        "last_hz",
+        "base_sum_v",
+        "base_count",
+        "base_from",
+        "second_sum",
+        "second_count",
+    )
     made = {name: spread(getattr(state.features, name), getattr(fresh.features, name)) for name in names}
     own = spread(state.features.base_v, base_v)
     grown = replace(state.features, base_v=np.where(np.isnan(own), base_v, own), **made)

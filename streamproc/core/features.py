@@ -34,6 +34,7 @@ class FeatureState:
     """Memory between batches; every array is per PMU in its last axis."""
 
     last_angle_rad: F64  # (3, n_pmu) of the instants before, oldest first
+    last_hz: F64  # (3, n_pmu) off nominal, the same
     base_v: F64  # (n_pmu,) NaN: not known yet
     base_from: I64  # (n_pmu,) first instant whose voltage is given in pu
     base_sum_v: F64  # of the first good values
@@ -48,9 +49,8 @@ class FeatureState:
         n_pmu = base_v.size
         ints = np.zeros(n_pmu, dtype=np.int64)
         sums = np.zeros((N_QUANTITY, n_pmu))
-        return cls(
-            np.full((BRIDGED_ROWS + 1, n_pmu), np.nan), base_v, ints, np.zeros(n_pmu), ints, -1, sums, sums
-        )
+        none = np.full((BRIDGED_ROWS + 1, n_pmu), np.nan)
+        return cls(none, none, base_v, ints, np.zeros(n_pmu), ints, -1, sums, sums)
 
 
 def features(
@@ -69,21 +69,29 @@ def features(
         voltage_pu = np.where(known, value[:, :, VOLT] / state.base_v - 1.0, np.nan)
     angle_rad = value[:, :, ANGLE]
     series = np.concatenate([state.last_angle_rad, angle_rad])
-    step_rad = _angle_step(series, 2.0 * np.pi * deviation_hz / rate_hz)
+    hz = np.concatenate([state.last_hz, deviation_hz])
+    step_rad = _angle_step(series, 2.0 * np.pi * hz / rate_hz)
     rows = np.stack([deviation_hz, voltage_pu, step_rad], axis=1)  # (n, 3, n_pmu)
-    state = replace(state, last_angle_rad=series[-BRIDGED_ROWS - 1 :])
+    state = replace(state, last_angle_rad=series[-BRIDGED_ROWS - 1 :], last_hz=hz[-BRIDGED_ROWS - 1 :])
     state, slow = _seconds(state, from_grid(instant, rate_hz), rows)
     return state, rows.astype(np.float32), slow
 
 
-def _angle_step(series: F64, expected: F64) -> F64:
-    """Return the steps (n, n_pmu) of angles (3 + n, n_pmu), rad, beyond `expected` (n, n_pmu) for each frame."""
-    before, frames = series[BRIDGED_ROWS:-1], np.ones_like(expected)
+def _angle_step(series: F64, turns: F64) -> F64:
+    """Return the steps (n, n_pmu) of angles (3 + n, n_pmu), rad, beyond what the frequency explains.
+
+    `turns` (3 + n, n_pmu) is what it explains of each frame, rad. A lost frame is explained by the frequency before it,
+    which a window holds there (`core.window`): so steps and frequencies of a window add up to its angles, exactly.
+    """
+    before, last = series[BRIDGED_ROWS:-1], turns[BRIDGED_ROWS:-1]
+    expected = turns[BRIDGED_ROWS + 1 :]
     for lost in range(1, BRIDGED_ROWS + 1):
-        older = series[BRIDGED_ROWS - lost : -1 - lost]
-        frames = np.where(np.isnan(before) & ~np.isnan(older), lost + 1.0, frames)
-        before = np.where(np.isnan(before), older, before)
-    turn = series[BRIDGED_ROWS + 1 :] - before - expected * frames
+        older = slice(BRIDGED_ROWS - lost, -1 - lost)
+        bridged = np.isnan(before) & ~np.isnan(series[older])
+        last = np.where(np.isnan(last), turns[older], last)
+        expected = np.where(bridged, expected + lost * last, expected)
+        before = np.where(np.isnan(before), series[older], before)
+    turn = series[BRIDGED_ROWS + 1 :] - before - expected
     return _without_reference(np.asarray(turn - 2.0 * np.pi * np.rint(turn / (2.0 * np.pi))))
 
 

@@ -135,7 +135,7 @@ def test_missing_samples_stay_with_their_pmu(plan):
 
 def test_a_single_missing_frame_makes_that_frame_unknown_and_no_other(plan):
     fast = ambient(900, seed=5)
-    lost_rad = fast[700, ANGLE, 1] + 2 * np.pi * (fast[700, FREQUENCY, 1] - fast[701, FREQUENCY, 1]) / RATE_HZ
+    lost_rad = fast[700, ANGLE, 1] + 2 * np.pi * (fast[700, FREQUENCY, 1] - fast[699, FREQUENCY, 1]) / RATE_HZ
     fast[701, ANGLE, 1] += lost_rad  # the change since the last that came
     fast[700, :, 1] = NAN
     scores = live(plan, fast)

@@ -12,8 +12,8 @@ import pytest
 from evaluation_cases import ONSET_S, ramp, steady, write_corpus
 
 from streamproc.errors import RecordingError
+from streamproc.evaluation.beta import fit_beta
 from streamproc.evaluation.corpus import read_corpus
-from streamproc.training.beta import fit_beta
 
 CHANGES_HZ = (-0.3, -0.2, -0.1, 0.2)
 BETA = 2500.0
