@@ -5,7 +5,7 @@ values (a window, refilled by `warm`). If any of the three is rebuilt wrongly, i
 `MergeStage` numbers the records of two topics as they come: its bytes depend on an order that is in no topic.
 
 Words in a record make trouble: "boom" raises always, "flaky" raises twice in this process, "big" gives an output
-of 5000 bytes, "slow" takes 50 ms of the event loop and says so, "hang" never returns.
+of 5000 bytes, "slow" takes 50 ms of the event loop, "hang" never returns; both say so.
 """
 
 from __future__ import annotations
@@ -101,8 +101,9 @@ class SumStage:
         if word.startswith("flaky") and self.flaky_left > 0:
             self.flaky_left -= 1
             raise RuntimeError(f"not yet: {word}")
-        if word.startswith("slow"):
+        if word.startswith(("slow", "hang")):
             logging.getLogger(__name__).info("slow work")
+        if word.startswith("slow"):
             time.sleep(0.05)
         while word.startswith("hang"):
             time.sleep(1)

@@ -171,6 +171,9 @@ class Load:
                 **QUIET,
             }
         )
+        # Of today: a broker that was killed forgets producers whose last record is older than a day, and would take
+        # their repetitions for new records.
+        now_ms = round(time.time() * 1000)
         pause_s = 0.05
         each = max(1, round(per_second * pause_s / len(self.sent)))
         while not self.stop.wait(pause_s):
@@ -183,7 +186,7 @@ class Load:
                         value,
                         b"k",
                         partition,
-                        timestamp=1_000_000,
+                        timestamp=now_ms,
                         on_delivery=self._note,
                     )
                     words.append(word)

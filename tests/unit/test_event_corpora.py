@@ -79,3 +79,12 @@ def test_no_event_is_filed_as_bad_data(together):
     """All are told as events of the grid (above); of a few the first PMU was doubted for a moment."""
     assert set(together.quality) <= {"data_suspect"}
     assert together.quality.get("data_suspect", 0) <= 4
+
+
+def test_spoilt_data_cost_nothing(tmp_path):
+    wish = Wish((), ("missing20", "stuck", "drift", "spikes"), ("T2",), jobs=2, limit=6, ambient_s=60.0)
+    corpora = [read_corpus(DATA / "events" / "kundur6_60.npz")]
+    real = read_ambient(DATA / "gsf_openpdc_freq" / "freq_80min.csv.gz")
+    for table in evaluate_events(corpora, real, wish, the_tools(), SiteConfig(), tmp_path, Watch()):
+        assert table.detection.f1 == 1.0, table.title
+        assert table.false == (), table.title
