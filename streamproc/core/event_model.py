@@ -3,7 +3,8 @@
 The answers come from small networks (`EventNets`: in a worker ONNX graphs, in tests and training the numpy reference);
 this file puts the questions and turns the answers into words. The kind is asked anew at fixed ages and keeps what was
 answered in between; a kind that is less sure than learnt bounds demand is "unknown". Oscillations and islands are not
-learnt: an oscillation began with a rule that looks over seconds, an island has run away from the others.
+learnt: an oscillation began with a rule that looks over seconds or swings on where a step would have rung down, an
+island has run away from the others.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import numpy as np
 from streamproc.core import event_place
 from streamproc.core.describe import EventView
 from streamproc.core.deviation import Deviation, deviation, middle
-from streamproc.core.disturbance import Disturbance, Estimate, Kind, Response
+from streamproc.core.disturbance import Disturbance, Estimate, Kind, Mode, Response
 from streamproc.core.event_features import ANCHORS_S, Answers, answers, vector
 from streamproc.core.frequency_response import Forecast, course, forecast, rocof_hz_s
 from streamproc.core.grid import from_grid
 from streamproc.core.islands import islands
-from streamproc.core.mode_note import modes_of
+from streamproc.core.mode_note import modes_of, swings_on
 from streamproc.values import F64, Bool
 
 LEARNT: tuple[Kind, ...] = (
@@ -76,7 +77,10 @@ class EventDescriber:
         if moved is None or (age_s < ANCHORS_S[0] - 1e-9 and not view.slow):
             return None
         if view.slow:
-            return _oscillation(view, moved, self.nets.digest)
+            return _oscillation(view, moved, view.modes or modes_of(view), self.nets.digest)
+        modes = modes_of(view) if age_s >= MODES_S - 1e-9 else ()
+        if swings_on(moved, modes):
+            return _oscillation(view, moved, modes, self.nets.digest)
         anchor_s = max(s for s in ANCHORS_S if s <= age_s + 1e-9)
         seen = answers(moved, anchor_s)
         early = answers(moved, min(anchor_s, PLACE_S))
@@ -99,7 +103,7 @@ class EventDescriber:
             islands=tuple(tuple(view.labels[pmu] for pmu in group) for group in groups)
             if len(groups) > 1
             else (),
-            modes=modes_of(view) if age_s >= MODES_S - 1e-9 else (),
+            modes=modes,
             model_digest=self.nets.digest,
         )
         told = self._with_finer(told, numbers, anchor_s)
@@ -177,8 +181,8 @@ def told_kind(learnt: F64, commit_min: float, *, parted: bool) -> tuple[Kind, fl
     return LEARNT[best], _share(float(learnt[best])), chances
 
 
-def _oscillation(view: EventView, moved: Deviation, digest: str) -> Disturbance:
-    """Return what is known of a disturbance that a rule over seconds began."""
+def _oscillation(view: EventView, moved: Deviation, modes: tuple[Mode, ...], digest: str) -> Disturbance:
+    """Return what is known of a disturbance that is an oscillation: a rule over seconds began it, or it swings on."""
     return Disturbance(
         onset_ts_us=_ts_us(view, view.onset),
         ts_us=_ts_us(view, view.onset + view.age),
@@ -188,7 +192,7 @@ def _oscillation(view: EventView, moved: Deviation, digest: str) -> Disturbance:
             kind: SURE if kind == "oscillation" else _share((1.0 - SURE) / (len(ALL) - 1)) for kind in ALL
         },
         responses=_responses(view, moved),
-        modes=view.modes or modes_of(view),
+        modes=modes,
         model_digest=digest,
     )
 

@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from streamproc.core.modes import SENSELESS, Z90
+from streamproc.core.modes import SENSELESS, Z90, usable
 from streamproc.values import C128, F64, I64, Bool
 
 SEGMENTS = 6
@@ -68,17 +68,19 @@ def energy_flow(
     known = (np.abs(inputs) < SENSELESS).all(axis=(0, 1))
     size = n_row // n_segment
     rows = np.where(known, inputs, 0.0)[:, -n_segment * size :]
-    rows = rows.reshape(4, n_segment, size, -1)
-    at = (np.arange(size) - (size - 1) / 2) / rate_hz
+    phasor = _phasors(rows.reshape(4, n_segment, size, -1), rate_hz, freq_hz)  # (4, n_segment, n_element)
     turn = 2 * np.pi * freq_hz
-    trend = np.stack([np.ones(size), at, at**2], axis=1)
-    basis = np.concatenate([np.cos(turn * at)[:, None], np.sin(turn * at)[:, None], trend], axis=1)
-    fitted = np.linalg.pinv(basis)[:2] @ rows  # (4, n_segment, 2, n_element)
-    phasor = fitted[:, :, 0] - 1j * fitted[:, :, 1]
     flow = 0.5 * (phasor[:2] * (1j * turn * phasor[2:]).conj()).real.sum(axis=0)  # (n_segment, n_element)
     mean = flow.mean(axis=0)
     error = flow.std(axis=0, ddof=1) / np.sqrt(n_segment)
     return Flow(np.where(known, mean, np.nan), np.where(known, error, np.nan))
+
+
+def shape_at(values: F64, rate_hz: float, freq_hz: float) -> C128:
+    """Return size and phase (n_channel,) with which `values` (n_row, n_channel) swing at `freq_hz`; NaN: not used."""
+    used = usable(values)
+    found = _phasors(np.where(used, values, 0.0), rate_hz, freq_hz)
+    return np.where(used, found, complex(np.nan, np.nan))
 
 
 def sources(shape: C128, flow: Flow | None = None, boundary: Bool | None = None) -> Sources:
@@ -137,3 +139,14 @@ def sources_by_shape(shape: C128, boundary: Bool | None = None) -> Sources:
 def _descending(value: F64, chosen: Bool) -> I64:
     index = np.flatnonzero(chosen)
     return np.asarray(index[np.argsort(-value[index], kind="stable")], dtype=np.int64)
+
+
+def _phasors(rows: F64, rate_hz: float, freq_hz: float) -> C128:
+    """Return the phasors (..., n_channel) of rows (..., n_row, n_channel) at `freq_hz`, less a parabola; time 0: middle."""
+    size = rows.shape[-2]
+    at = (np.arange(size) - (size - 1) / 2) / rate_hz
+    turn = 2 * np.pi * freq_hz
+    trend = np.stack([np.ones(size), at, at**2], axis=1)
+    basis = np.concatenate([np.cos(turn * at)[:, None], np.sin(turn * at)[:, None], trend], axis=1)
+    fitted = np.linalg.pinv(basis)[:2] @ rows  # (..., 2, n_channel)
+    return np.asarray(fitted[..., 0, :] - 1j * fitted[..., 1, :])

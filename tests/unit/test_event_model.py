@@ -125,6 +125,37 @@ def test_a_rule_that_looks_over_seconds_began_an_oscillation(describer):
     assert sum(told.chances.values()) == pytest.approx(1.0, abs=1e-3)
 
 
+def swung(view, size):
+    """Return the view with two groups that swing against each other at 0.5 Hz; `size`: seconds after the onset to Hz."""
+    at_s = np.arange(-view.fast.shape[0] + 1, 1) / view.rate_hz + view.age / view.rate_hz
+    swing = np.where(at_s < 0.0, 0.0, size(at_s) * np.sin(np.pi * at_s))
+    fast = view.fast.copy()
+    fast[:, 0] += (swing[:, None] * np.where(np.arange(fast.shape[2]) % 2, -1.0, 0.7)).astype(np.float32)
+    return replace(view, fast=fast)
+
+
+@pytest.mark.parametrize("rate_hz", [25.0, 60.0])
+def test_a_swing_that_sets_in_suddenly_is_an_oscillation_once_it_swings_on(describer, rate_hz):
+    def grown(at_s):
+        return 0.1 * np.clip(at_s / 3.0, 0.0, 1.0)
+
+    told = [describer.describe(swung(view_of(rate_hz, age_s=age_s), grown)) for age_s in (2.0, 10.0)]
+    assert told[0].kind != "oscillation"
+    assert told[1].kind == "oscillation"
+    assert told[1].modes[0].freq_hz.value == pytest.approx(0.5, abs=0.02)
+    assert abs(told[1].modes[0].damping_ratio.value) < 0.03
+
+
+def test_what_rings_after_a_step_keeps_its_kind_however_little_it_is_damped(describer):
+    def ringing(at_s):
+        return 0.05 * np.exp(-0.02 * at_s)
+
+    told = describer.describe(swung(lost_supply(age_s=10.0), ringing))
+    assert told.modes
+    assert told.modes[0].damping_ratio.value < 0.03
+    assert told.kind == "supply_lost"
+
+
 def test_parts_that_run_away_are_islands_with_their_members(describer):
     view = view_of(age_s=2.0, split_hz=0.6)
     told = describer.describe(view)

@@ -18,7 +18,7 @@ import numpy as np
 from streamproc.config import SiteConfig
 from streamproc.core.align import Aligned, AlignState, align
 from streamproc.core.area import QualityLimits, samples_of
-from streamproc.core.c37118 import decode
+from streamproc.core.c37118 import DataBatch, decode
 from streamproc.core.detector import FREQUENCY, N_QUANTITY, VOLTAGE, Rule
 from streamproc.core.deviation import middle
 from streamproc.core.grid import from_grid, to_grid
@@ -30,6 +30,7 @@ from streamproc.core.samples import ANGLE, N_VALUE
 from streamproc.core.source_quality import Stillness, quality_rules, quality_scores, stand_still
 from streamproc.core.stream_clock import AlignSettings
 from streamproc.shell.explain.ear import Ear, Listening
+from streamproc.shell.explain.power import Power, power_of
 from streamproc.stages.score_state import ScoreState, TrackKey, by_track
 from streamproc.values import F32, F64, I64, TOPIC_FRAMES, U32, Bool, Record
 
@@ -56,6 +57,7 @@ class Evidence:
     scores: F32  # per unit of the rule's limit; NaN also where a rule was not judged or not believed
     withheld: I64  # (n_pmu,) instants at which a score over its limit was not believed
     digest: str
+    power: Power
 
     @property
     def before(self) -> Bool:
@@ -106,7 +108,9 @@ def gather(
     grid = Grid.of(alert.onset_ts_us, key[1])
     models = ear.of_track(key)
     rows, scores = _heard(grid, models, labels)
-    closed, seen = _closed(grid, site, state, key, frames)
+    columns = {(c.idcode, c.block): i for i, c in enumerate(track.columns)}
+    batches = _batches(state, key, columns, frames)
+    closed, seen = _closed(grid, site, key[1], columns, batches)
     rules = models[-1].rules
     instants = grid.first + np.arange(grid.size)
     _, believed, alone = guarded(Guard.fresh(len(labels)), scores, rules, instants, key[1])
@@ -134,6 +138,7 @@ def gather(
         scores=judged,
         withheld=np.asarray(((scores >= 1.0) & ~(believed >= 1.0))[cut].any(axis=1).sum(axis=0)),
         digest=models[-1].digest,
+        power=power_of(batches, columns, closed.value[cut], grid.first + grid.cut, key[1]),
     )
 
 
@@ -167,24 +172,33 @@ def _heard(grid: Grid, models: Sequence[Listening], labels: tuple[str, ...]) -> 
     return rows, scores
 
 
-def _closed(
-    grid: Grid, site: SiteConfig, state: ScoreState, key: TrackKey, frames: Sequence[Record]
-) -> tuple[Aligned, Bool]:
-    """Return the aligned values and flags, one row per instant of the grid, and which rows the frames reach over."""
-    area, rate_hz = key
-    n_pmu = len(state.tracks[key].columns)
-    value = np.full((grid.size, n_pmu, N_VALUE), np.nan)
-    flags = np.full((grid.size, n_pmu), DISCARDED, dtype=np.uint32)
-    wrong = np.zeros((grid.size, n_pmu), dtype=np.bool_)
-    columns = {(c.idcode, c.block): i for i, c in enumerate(state.tracks[key].columns)}
+def _batches(
+    state: ScoreState, key: TrackKey, columns: dict[tuple[int, int], int], frames: Sequence[Record]
+) -> list[DataBatch]:
+    """Return the decoded frames of a track, one batch per stream; `columns`: (IDCODE, block) to PMU."""
+    area = key[0]
     mine = [r.value or b"" for r in frames if r.topic == TOPIC_FRAMES and r.key == area.encode()]
     decoded = decode(state.books.get(area, state.shared), mine)
-    batches = [
+    return [
         part
         for batch in by_track(area, decoded.batches).get(key, [])
         for part in batch.parts()
         if all((part.layout.idcode, block) in columns for block in range(part.layout.n_pmu))
     ]
+
+
+def _closed(
+    grid: Grid,
+    site: SiteConfig,
+    rate_hz: float,
+    columns: dict[tuple[int, int], int],
+    batches: Sequence[DataBatch],
+) -> tuple[Aligned, Bool]:
+    """Return the aligned values and flags, one row per instant of the grid, and which rows the frames reach over."""
+    n_pmu = len(columns)
+    value = np.full((grid.size, n_pmu, N_VALUE), np.nan)
+    flags = np.full((grid.size, n_pmu), DISCARDED, dtype=np.uint32)
+    wrong = np.zeros((grid.size, n_pmu), dtype=np.bool_)
     none = np.zeros(0, dtype=np.int64)
     rows = [none]
     if batches:

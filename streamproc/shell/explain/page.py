@@ -18,12 +18,14 @@ from streamproc.shell.explain.figures import (
     zoom_panels,
 )
 from streamproc.shell.explain.hint import replay_hint
+from streamproc.shell.explain.origin import Origin, origin_of
 from streamproc.shell.explain.plot import delay_words, words_of
 from streamproc.shell.explain.points import Point
 from streamproc.shell.explain.style import SCRIPT, STYLE
 
 NAMED_MAX = 12  # PMUs named in a line
 ROWS_MAX = 25  # of a table
+SOURCES_MAX = 8  # of an oscillation
 TOLD_EARLY, TOLD_LATE = 10, 15  # transitions that are shown of many
 Row = tuple[str, str]  # of the facts: heading, HTML
 
@@ -41,6 +43,7 @@ def page(
     told_us = told[0].ts_us if told[0].seq == 1 else None
     sections = [_facts(told, evidence, facts, commands)]
     if evidence is not None and facts is not None:
+        sections.append(_origin(origin_of(alert, evidence), evidence.labels))
         panels = trace_panels(alert, evidence, facts, told_us, forecasts_of(told))
         panels += zoom_panels(alert, evidence, facts, told_us)
         panels += score_panels(alert, evidence, facts, told_us)
@@ -241,6 +244,47 @@ def _legend() -> str:
     return (
         f'<div class="legend">Largest score of a rule that judges the PMU by itself: {keys}'
         "<span>upright stroke: first over a limit</span></div>"
+    )
+
+
+def _origin(origin: Origin | None, labels: Sequence[str]) -> str:
+    """Return the table of the sources of an oscillation and the words on how they were found."""
+    if origin is None:
+        return ""
+    ranked = origin.sources
+    rows = [(labels[pmu], f"{size:.2f}") for pmu, size in zip(ranked.order, ranked.weight, strict=True)]
+    if ranked.outside:
+        rows.insert(0, ("outside the observed area", ""))
+    lines = "".join(
+        f'<tr><td class="n">{rank}</td><td>{words_of(name)}</td><td class="n">{size}</td></tr>'
+        for rank, (name, size) in enumerate(rows[:SOURCES_MAX], start=1)
+    )
+    unit = "energy flow" if ranked.by == "flow" else "shape"
+    head = f'<th class="n">rank</th><th>PMU</th><th class="n">{unit}, per unit of the first</th>'
+    table = f'<div class="scroll"><table class="origin"><tr>{head}</tr>{lines}</table></div>'
+    words = _origin_words(origin, len(labels))
+    return f"<h2>Where it comes from</h2>{table}<p>{words_of(words)}</p>"
+
+
+def _origin_words(origin: Origin, n_pmu: int) -> str:
+    ranked, mode = origin.sources, f"the swing of {origin.freq_hz:.3g} Hz"
+    more = max(0, ranked.order.size + ranked.outside - SOURCES_MAX)
+    rest = f" {more} more are left away." if more else ""
+    if ranked.by == "shape":
+        clear = "No PMU stands out: it may well come from" if ranked.outside else "It may also come from"
+        return (
+            f"By amplitude and phase lead of {mode}, because the power of no PMU is known: a hint only. "
+            f"{clear} outside the observed area.{rest}"
+        )
+    clear = "No PMU clearly feeds it: it may well come" if ranked.outside else "It may also come"
+    unknown = n_pmu - origin.measured
+    lost = (
+        f" Not ranked for want of current phasors, or for gaps: {unknown} of {n_pmu} PMUs." if unknown else ""
+    )
+    return (
+        f"By the dissipating energy flow of {mode}: who sends energy out feeds it. Assumed is that currents are "
+        "measured out of the plant into the network; where it is the other way round, who feeds is taken for who damps. "
+        f"{clear} from outside the observed area.{lost}{rest}"
     )
 
 
