@@ -18,7 +18,8 @@ frequency. The bank of all of them was the best family on networks that were not
 because a PMU that lies must not move the others; a limit for each statistic, median + margin * (maximum - median) over the
 calibration, because a common margin goes deaf as PMUs are added.
 
-Lost frames: means run over the samples that are known, at least half of those wanted; the angle needs the whole stretch,
+Lost frames: means run over the samples that are known, at least half of those wanted, and steps between means of few
+samples, or of few PMUs, are made smaller by as much as they scatter more; the angle needs the whole stretch,
 with no more than two frames lost in a row. With fewer than three PMUs "against the area" means little: two share every
 difference.
 
@@ -85,7 +86,8 @@ class StepBank:
         for row, (n, m) in enumerate(lengths):
             after[row, rows - n :] = 1.0 / n
             before[row, rows - n - m : rows - n] = 1.0 / m
-        common = NumpyOps().median(history.fast[:, FREQUENCY], 1, keep=True)  # (n_tick, 1)
+        frequency = history.fast[:, FREQUENCY]
+        common = NumpyOps().median(frequency, 1, keep=True)  # (n_tick, 1)
         weights, _, _ = prediction(common)
         # A mean of angles is a weighted sum of turns: each turn moves all the frames from its own on.
         turn = np.cumsum((after - before)[:, ::-1], axis=1)[:, ::-1]
@@ -96,6 +98,7 @@ class StepBank:
             "turn": np.where(np.abs(turn) < 1e-12, 0.0, turn),
             "turn_rad_per_hz": np.array(2.0 * np.pi / history.rate_hz),
             "known_min": np.array(self.known_ratio_min),
+            "pmus": np.array(max(1.0, np.isfinite(frequency).any(axis=0).sum())),
             "limit": np.ones((N_OWN, len(lengths), 1)),
             "common_limit": np.ones((2 * len(lengths), 1)),
         }
@@ -210,20 +213,33 @@ def _common_steps(ops: Ops[T], windows: Windows[T], params: Params) -> T:
     holes = ops.matmul(ops.const(used), ops.number(unknown))
     innovation = unknown_if(ops, ops.ge(holes, ops.const(0.5)), innovation)
     both = (_step(ops, frequency, params), innovation)
-    return ops.concat([ops.median(steps, 1, keep=True) for steps in both], 0)
+    return ops.concat([_middle(ops, steps, params) for steps in both], 0)
+
+
+def _middle(ops: Ops[T], steps: T, params: Params) -> T:
+    """Return the median (n_length, 1) of what the PMUs say, made as small as it is less sure when few are left to say it."""
+    told = ops.sum(ops.sub(ops.const(1.0), ops.number(ops.isnan(steps))), 1, keep=True)
+    return ops.mul(ops.median(steps, 1, keep=True), ops.sqrt(ops.div(told, ops.const(params["pmus"]))))
 
 
 def _step(ops: Ops[T], series: T, params: Params) -> T:
-    """Return mean after less mean before (n_length, n_column) over the known rows; NaN with too few."""
+    """Return mean after less mean before (n_length, n_column) over the known rows; NaN with too few.
+
+    Means of fewer samples scatter more, and the limit was learnt from whole ones: a step is made smaller by as much.
+    """
     unknown = ops.isnan(series)
     filled, known = ops.where(unknown, ops.const(0.0), series), ops.sub(ops.const(1.0), ops.number(unknown))
-    means = []
-    for name in ("after", "before"):
+    means, spread = [], []  # of the means, and their variances when every row is known
+    variance = [params[name].max(axis=1, keepdims=True) for name in ("after", "before")]
+    for name, own in zip(("after", "before"), variance, strict=True):
         share = ops.matmul(ops.const(params[name]), known)  # of the rows wanted
         few = ops.ge(ops.const(params["known_min"] - 1e-3), share)
         mean = ops.div(ops.matmul(ops.const(params[name]), filled), share)
         means.append(unknown_if(ops, few, mean))
-    return ops.sub(*means)
+        spread.append(
+            ops.div(ops.const(own / sum(variance)), ops.maximum(share, ops.const(params["known_min"] / 2)))
+        )
+    return ops.div(ops.sub(*means), ops.sqrt(ops.add(*spread)))
 
 
 def _share(ops: Ops[T], windows: Windows[T], params: Params) -> T:
