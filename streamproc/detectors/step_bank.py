@@ -46,6 +46,7 @@ TEXTS = (
     "The frequency of the area changed suddenly, most at {source}",
 )
 SIZED_TICKS = 6000  # of the calibration, for the usual sizes
+MEDIAN_VARIANCE = np.pi / 2.0  # of n normal values, times n, in variances of one
 LIMIT_MIN = 4.0  # usual sizes; a learnt limit is far above, and never exactly the 1 of a draft
 
 
@@ -196,7 +197,7 @@ def _own_steps(ops: Ops[T], windows: Windows[T], params: Params) -> T:
     angle = ops.matmul(ops.const(params["turn"]), ops.where(unknown, ops.const(0.0), turn))
     holes = ops.matmul(ops.const((params["turn"] != 0.0).astype(np.float64)), ops.number(unknown))
     angle = unknown_if(ops, ops.ge(holes, ops.const(0.5)), angle)
-    against = [ops.sub(steps, ops.median(steps, 1, keep=True)) for steps in (angle, frequency)]
+    against = [_against_area(ops, steps, params) for steps in (angle, frequency)]
     return ops.reshape(ops.concat([voltage, *against], 0), (N_OWN, n_length, -1))
 
 
@@ -218,8 +219,23 @@ def _common_steps(ops: Ops[T], windows: Windows[T], params: Params) -> T:
 
 def _middle(ops: Ops[T], steps: T, params: Params) -> T:
     """Return the median (n_length, 1) of what the PMUs say, made as small as it is less sure when few are left to say it."""
-    told = ops.sum(ops.sub(ops.const(1.0), ops.number(ops.isnan(steps))), 1, keep=True)
-    return ops.mul(ops.median(steps, 1, keep=True), ops.sqrt(ops.div(told, ops.const(params["pmus"]))))
+    told = ops.div(_told(ops, steps), ops.const(params["pmus"]))
+    return ops.mul(ops.median(steps, 1, keep=True), ops.sqrt(told))
+
+
+def _against_area(ops: Ops[T], steps: T, params: Params) -> T:
+    """Return the steps less their median, made as small as a median of few PMUs adds to how they scatter."""
+    scatter = ops.add(
+        ops.const(1.0), ops.div(ops.const(MEDIAN_VARIANCE), ops.maximum(_told(ops, steps), ops.const(1.0)))
+    )
+    usual = 1.0 + MEDIAN_VARIANCE / params["pmus"]
+    own = ops.sub(steps, ops.median(steps, 1, keep=True))
+    return ops.mul(own, ops.sqrt(ops.div(ops.const(usual), scatter)))
+
+
+def _told(ops: Ops[T], steps: T) -> T:
+    """Return how many PMUs say something, (n_length, 1)."""
+    return ops.sum(ops.sub(ops.const(1.0), ops.number(ops.isnan(steps))), 1, keep=True)
 
 
 def _step(ops: Ops[T], series: T, params: Params) -> T:

@@ -8,7 +8,7 @@ frequency has settled, not at its lowest).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from streamproc.core.event_model import LOSSES
 from streamproc.errors import RecordingError
 from streamproc.evaluation.corpus import FREQUENCY, Corpus
 from streamproc.evaluation.truth import truths_of
-from streamproc.values import F64
+from streamproc.values import F64, I64
 
 SETTLED_S = 2.0  # at the end of an event
 AFTER_MIN_S = 6.0  # before that it has not settled
@@ -37,7 +37,20 @@ class Beta:
 
 def fit_beta(corpora: Iterable[Corpus]) -> Beta:
     """Return the stiffness told by the losses with known power; raises RecordingError if fewer than three can be used."""
-    ratios = np.concatenate([np.zeros(0), *(_ratios(corpus) for corpus in corpora)])
+    return _fitted(np.concatenate([np.zeros(0), *(_ratios(corpus)[1] for corpus in corpora)]))
+
+
+def beta_of_others(corpus: Corpus) -> Mapping[int, float]:
+    """Return what the events of odd number tell for those of even number, and the reverse: {0: MW per Hz, 1: MW per Hz}.
+
+    So that the size of no event is judged with what was learnt from it. A half with too few such losses is absent.
+    """
+    number, ratio = _ratios(corpus)
+    told = {rest: ratio[number % 2 != rest] for rest in (0, 1)}
+    return {rest: _fitted(others).value for rest, others in told.items() if others.size >= EVENTS_MIN}
+
+
+def _fitted(ratios: F64) -> Beta:
     if ratios.size < EVENTS_MIN:
         raise RecordingError(
             f"{ratios.size} events can be used, {EVENTS_MIN} are needed: losses (supply_lost, load_lost) with `mw`, "
@@ -47,9 +60,9 @@ def fit_beta(corpora: Iterable[Corpus]) -> Beta:
     return Beta(value, low, high, ratios.size)
 
 
-def _ratios(corpus: Corpus) -> F64:
-    """Return MW per Hz (n_event,) of the events that can be used."""
-    found = []
+def _ratios(corpus: Corpus) -> tuple[I64, F64]:
+    """Return the numbers of the events that can be used, and their MW per Hz, both (n_used,)."""
+    numbers, found = [], []
     for number, (event, truth) in enumerate(zip(corpus.events, truths_of(corpus), strict=True)):
         onset = corpus.onset_row(number)
         common = np.median(corpus.x[number, :, :, FREQUENCY].astype(np.float64), axis=1)
@@ -59,5 +72,6 @@ def _ratios(corpus: Corpus) -> F64:
             continue
         change_hz = abs(common[-round(SETTLED_S * corpus.rate_hz) :].mean() - common[:onset].mean())
         if change_hz >= CHANGE_MIN_HZ:
+            numbers.append(number)
             found.append(abs(event.mw) / change_hz)
-    return np.array(found)
+    return np.array(numbers, dtype=np.int64), np.array(found, dtype=np.float64)

@@ -34,6 +34,9 @@ DV_MIN_PU, DF_MIN_HZ = 0.002, 0.005  # smaller in both: no PMU can see it
 RATE_MIN_HZ, RATE_MAX_HZ = 5.0, 240.0
 AFTER_S = 0.5  # of an event that must be there after its onset
 FREQ_MIN_HZ, FREQ_MAX_HZ = 40.0, 70.0  # outside, a frequency is in another unit
+SETTLING_S = 0.5  # after an onset angles jump, which no frequency follows
+TURN_MIN_RAD = 2e-5  # a frame; what swings less drowns in the digits of float32
+DEGREES_RATIO = 20.0
 PMU_MAX = 3600  # one frame has 65535 bytes, a PMU takes 18 of them
 
 
@@ -146,6 +149,7 @@ def read_corpus(path: Path | str) -> Corpus:
     _check_shape(file, x, meta, stations)
     for number, event in enumerate(meta.events):
         _check_event(file, number, event, x[number], meta.fps, stations)
+    _check_angles(file, meta, x)
     nominal_hz = _nominal_hz(file, meta, x)
     digest = hashlib.sha256(np.ascontiguousarray(x).tobytes() + text.encode()).hexdigest()
     name = file.name.removesuffix(".npz")
@@ -246,6 +250,24 @@ def _check_event(
         row, pmu = (int(p[0]) for p in np.nonzero(~((voltage >= 0.0) & (voltage < 3.0))))
         raise RecordingError(
             f"{where}: X: voltage of PMU {stations[pmu]} is {voltage[row, pmu]:g} at frame {row}; pu are expected"
+        )
+
+
+def _check_angles(file: Path, meta: Meta, x: F32) -> None:
+    """Refuse angles that swing many times as far as the frequencies say: degrees."""
+    ratios = []
+    for event, rows in zip(meta.events, x, strict=True):
+        after = rows[first_row(event.t + SETTLING_S, meta.fps) :].astype(np.float64)
+        own = after - np.median(after, axis=1, keepdims=True)  # (n_row, n_pmu, 3)
+        turned = np.diff(own[..., ANGLE], axis=0)
+        turned = (turned + np.pi) % (2.0 * np.pi) - np.pi
+        expected = np.sqrt(np.mean(np.square(2.0 * np.pi * own[1:, :, FREQUENCY] / meta.fps)))
+        if expected > TURN_MIN_RAD:
+            ratios.append(float(np.sqrt(np.mean(turned * turned)) / expected))
+    if ratios and np.median(ratios) > DEGREES_RATIO:
+        raise RecordingError(
+            f"{file}: X: angle: PMUs swing {np.median(ratios):.0f} times as far as their frequencies say; "
+            "rad are expected, degrees are 57 times as many"
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from streamproc.config import SiteConfig
 from streamproc.errors import RecordingError
 from streamproc.evaluation.ambient import CALIBRATE_S, Ambient
+from streamproc.evaluation.beta import beta_of_others
 from streamproc.evaluation.corpus import Corpus
 from streamproc.evaluation.run import Job, Run, Setting, Task, perform_all, tasks_of
 from streamproc.evaluation.site import Tools, calibrated
@@ -65,7 +66,10 @@ def evaluate_events(
         for tier in (wish.impaired_tiers if impair else wish.tiers)
     ]
     bundles = bundles_of(corpora, ambients, settings, wish, tools, site, room, watch)
-    job = Job(tuple(corpora), ambients, bundles, tools, site, wish.seed)
+    betas = {
+        (number, rest): beta for number, c in enumerate(corpora) for rest, beta in beta_of_others(c).items()
+    }
+    job = Job(tuple(corpora), ambients, bundles, tools, site, wish.seed, betas)
     tasks = [task for setting in settings for task in tasks_for(job, setting, wish)]
     watch.begin("runs", len(tasks))
     runs: dict[Setting, list[Run]] = {setting: [] for setting in settings}

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from streamproc import pipeline
-from streamproc.config import SiteConfig
+from streamproc.config import AreaTable, SiteConfig
 from streamproc.core.messages import Alert, decode
 from streamproc.evaluation.ambient import Ambient
 from streamproc.evaluation.corpus import ANGLE, FREQUENCY, VOLTAGE, Corpus
-from streamproc.evaluation.frames import START_NS, Stream
+from streamproc.evaluation.frames import AREA, START_NS, Stream
 from streamproc.evaluation.impair import IMPAIRMENTS
 from streamproc.evaluation.noise import Signals, moved, noisy
 from streamproc.evaluation.site import Tools, at_rest, digits
@@ -77,6 +78,9 @@ class Job:
     tools: Tools
     site: SiteConfig
     seed: int
+    betas: Mapping[
+        tuple[int, int], float
+    ]  # (corpus, rest of the event's number by 2) -> MW per Hz, not from the event
 
 
 def lead_rows(rate_hz: float) -> int:
@@ -131,11 +135,20 @@ def _perform_task(job: Job, task: Task) -> Run:
         signals = noisy(moved(clean, under, corpus.rate_hz), setting.tier, corpus.rate_hz, noise)
     if setting.impair:
         signals = IMPAIRMENTS[setting.impair](signals, corpus.rate_hz, spoil)
-    path = job.tools.make_path(job.site, job.bundles[setting.corpus, setting.tier])
+    site = with_beta(job.site, job.betas.get((setting.corpus, task.number % 2)))
+    path = job.tools.make_path(site, job.bundles[setting.corpus, setting.tier])
     alerts = tuple(alerts_of(path, corpus, signals))
     rows = tuple(row_of(alert.ts_us, corpus.rate_hz) for alert in alerts)
     rejected = sum(n for (metric, _), n in path.counts.items() if metric == "rejected")
     return Run(task, alerts, rows, lead, under.size, under, rejected)
+
+
+def with_beta(site: SiteConfig, beta_mw_per_hz: float | None) -> SiteConfig:
+    """Return the site with the stiffness of its area; unchanged if the site file knows it, or nobody does."""
+    if beta_mw_per_hz is None or any(area.name == AREA for area in site.area):
+        return site
+    known = AreaTable(name=AREA, beta_mw_per_hz=beta_mw_per_hz)
+    return msgspec.structs.replace(site, area=(*site.area, known))
 
 
 def event_signals(corpus: Corpus, number: int) -> Signals:

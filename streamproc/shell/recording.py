@@ -48,6 +48,10 @@ from streamproc.values import C128, F64, I64, TOPIC_CONFIG, TOPIC_FRAMES, TOPIC_
 AREA = "recording"  # the area of a recording when nobody names one
 BASE_V = 1000.0  # V on the wire that stand for 1 pu
 STREAM_IDCODE = 1
+RATE_ROWS, RATE_CHANGE = (
+    64,
+    0.2,
+)  # rows looked at together, and how far their rate may be from that of the file
 ABSENT_STAT = 0x8000  # IEEE C37.118.2-2011, table 7: absent data tags have been inserted
 TABLE_ENDINGS = (".csv", ".csv.gz", ".tsv", ".parquet", ".pq")
 NDJSON_ENDINGS = (".ndjson", ".jsonl")
@@ -132,7 +136,7 @@ def _table_records(
         raise RecordingError(
             f"{path}: no column says what it is; names are like freq_hz, BUS1_voltage_pu, BUS1_angle_deg, F1_mw"
         )
-    chunks = _with_times(path, chain([first], table.chunks), rate)
+    chunks = _same_rate(_with_times(path, chain([first], table.chunks), rate), rate, note)
     if not columns.pmus:
         for t_ns, chunk in chunks:
             yield from _scada(columns, key, t_ns, chunk)
@@ -169,6 +173,27 @@ def _with_times(path: Path, chunks: Iterable[Chunk], rate_hz: float) -> Iterator
                     f"{path}: row {done + int(wrong[0]) + 1} has {told}; a frame needs one from 1970 to 2106"
                 )
         done += chunk.n_row
+        yield t_ns, chunk
+
+
+def _same_rate(
+    chunks: Iterable[tuple[I64, Chunk]], rate_hz: float, note: Note
+) -> Iterator[tuple[I64, Chunk]]:
+    """Yield the chunks; say it once if rows begin to come at another rate."""
+    row, told = 0, False
+    for t_ns, chunk in chunks:
+        stop = 0 if told else t_ns.size - t_ns.size % RATE_ROWS
+        steps = np.diff(t_ns[:stop].reshape(-1, RATE_ROWS), axis=1)
+        found = np.median(steps, axis=1) if stop else np.zeros(0)
+        other = np.flatnonzero((found > 0) & (np.abs(found * rate_hz / 1e9 - 1.0) > RATE_CHANGE))
+        if other.size:
+            first, told = int(other[0]), True
+            note(
+                f"from about row {row + first * RATE_ROWS + 1} on rows come {1e9 / found[first]:.3g} times a second, not "
+                f"{rate_hz:g}: what is too slow counts as frames lost, what is too fast as frames sent twice; "
+                "cut the file where its rate changes"
+            )
+        row += t_ns.size
         yield t_ns, chunk
 
 

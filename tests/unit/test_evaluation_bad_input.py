@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from streamproc.errors import RecordingError
 from streamproc.evaluation.corpus import find_corpora, read_corpus
 from streamproc.evaluation.evaluate import check_size
 from streamproc.shell import evaluated
+
+EVENT_CORPORA = Path(__file__).resolve().parents[1] / "data" / "events"
 
 
 def broken(field: str):
@@ -84,6 +87,20 @@ def test_a_corpus_with_something_wrong_is_refused_by_file_event_and_field(tmp_pa
     path = write_corpus(tmp_path / "bad.npz", x, events, **meta)
     with pytest.raises(RecordingError, match=r"bad\.npz: " + words):
         read_corpus(path)
+
+
+@pytest.mark.parametrize("file", sorted(EVENT_CORPORA.glob("*[0-9]_*.npz")), ids=lambda file: file.stem)
+def test_angles_in_degrees_are_refused(tmp_path, file):
+    with np.load(file) as arrays:
+        x, meta = arrays["X"][:12].astype(np.float64), json.loads(str(arrays["meta"]))
+    meta["events"] = meta["events"][:12]
+    good, bad = tmp_path / "good.npz", tmp_path / "bad.npz"
+    np.savez(good, X=x, meta=json.dumps(meta))
+    read_corpus(good)
+    x[..., 1] = np.degrees(x[..., 1])
+    np.savez(bad, X=x, meta=json.dumps(meta))
+    with pytest.raises(RecordingError, match=r"bad\.npz: X: angle: PMUs swing \d+ times .* rad are expected"):
+        read_corpus(bad)
 
 
 def test_a_file_that_is_no_corpus_is_refused_by_its_name(tmp_path):

@@ -248,3 +248,21 @@ def test_a_table_without_frequencies_has_the_nominal_frequency_of_the_site(tmp_p
     batch = decoded(list(read_recording(file, nominal_hz=50.0)))
     assert batch.layout.nominal_hz.tolist() == [50.0]
     assert abs(batch.freq_hz - 50.0).max() < 0.01
+
+
+def test_a_rate_that_changes_in_the_middle_is_told_by_row_and_a_gap_is_none(tmp_path):
+    def text(times):
+        return "time_s,A_freq_hz\n" + "".join(f"{t:.4f},50.0\n" for t in times)
+
+    def told(times):
+        notes: list[str] = []
+        list(read_recording(write(tmp_path / "r.csv", text(times)), note=notes.append))
+        return [note for note in notes if "times a second" in note]
+
+    slow, fast = np.arange(0, 20, 1 / 25), np.arange(20, 60, 1 / 50)
+    assert told(fast) == []
+    assert told(np.concatenate([fast[:500], fast[900:]])) == []
+    (note,) = told(np.concatenate([fast, 60 + slow]))
+    assert note.startswith("from about row 1985 on rows come 25 times a second, not 50")
+    (note,) = told(np.concatenate([slow[:200], fast]))
+    assert note.startswith("from about row 1 on rows come 25 times a second, not 50")

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from evaluation_cases import ONSET_S, ramp, steady, write_corpus
 
+from streamproc.config import AreaTable, SiteConfig
 from streamproc.errors import RecordingError
-from streamproc.evaluation.beta import fit_beta
+from streamproc.evaluation.beta import beta_of_others, fit_beta
 from streamproc.evaluation.corpus import read_corpus
+from streamproc.evaluation.frames import AREA
+from streamproc.evaluation.run import with_beta
 
 CHANGES_HZ = (-0.3, -0.2, -0.1, 0.2)
 BETA = 2500.0
@@ -47,6 +51,19 @@ def test_the_stiffness_is_power_over_the_settled_change(tmp_path):
     assert found.low <= found.value <= found.high
     noisy = fit_beta([read_corpus(corpus(tmp_path / "b.npz", noise=0.2))])
     assert noisy.high - noisy.low > 5 * (found.high - found.low)
+
+
+def test_the_size_of_an_event_is_judged_with_what_others_told(tmp_path):
+    made = read_corpus(corpus(tmp_path / "a.npz", noise=0.2))
+    per_hz = np.array([event.mw for event in made.events[:4]]) / np.abs(CHANGES_HZ)
+    assert beta_of_others(made) == {}  # two others each: too few
+    twice = replace(made, x=np.concatenate([made.x] * 2), events=made.events * 2)
+    told = beta_of_others(twice)
+    for rest in (0, 1):
+        assert told[rest] == pytest.approx(np.median(per_hz[np.arange(4) % 2 != rest]), rel=0.02)
+    site = SiteConfig(area=(AreaTable(name=AREA, beta_mw_per_hz=7.0),))
+    assert with_beta(site, 3.0) is site
+    assert with_beta(SiteConfig(), 3.0).area[0].beta_mw_per_hz == 3.0
 
 
 def test_too_few_events_are_an_error_that_says_what_is_needed(tmp_path):
