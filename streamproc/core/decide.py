@@ -94,10 +94,12 @@ def _raise(state: DecideState, finding: Finding, settings: DecideSettings) -> tu
         return _tell(state, alert, finding.ts_us, settings)
     if all(finding.ts_us <= before.members.get(key, ACTIVE) for key in new_members):
         return state, []  # so old that its id is no longer remembered: these have cleared since
+    # What chatters keeps no group open: a new event among its raises must not be taken for more of the same.
+    spreads = not new_members.keys() <= before.members.keys()
     alert = replace(
         before,
         members={**before.members, **new_members},
-        last_raise_us=max(before.last_raise_us, finding.ts_us),
+        last_raise_us=max(before.last_raise_us, finding.ts_us) if spreads else before.last_raise_us,
         cleared_us=None,
         flags=before.flags | finding.quality,
         state=after(before.state, "raise"),
