@@ -1,9 +1,9 @@
 """Findings into alerts: one disturbance is one alert, with its first-in, told in one sentence.
 
-Findings of one area and family belong together when a raise comes within `group_window` of the last one, or when the
-same rule at the same source is part of an open alert and cleared less than `group_window` ago (it chatters). So a fault
-that forty PMUs see, and the oscillation that follows it, are one alert; a second fault ten minutes into a long
-oscillation is another, also where the same PMUs see it.
+Findings of one area and family belong together when a raise comes within `group_window` of the last new member, or when
+the same rule at the same source is part of an open alert and cleared less than `group_window` ago (it chatters). So a
+fault that forty PMUs see, and the oscillation that follows it, are one alert; a second fault ten minutes into a long
+oscillation is another, also where the same PMUs see it, and so is a raise that stands far out of what was there.
 
     raise    ^ first one: a new alert, seq 1, UNACK        joins: told again when an operator must know more
     update   the peak of the leading rule grew, the sources doubled: told at most once a second, never forgotten
@@ -22,10 +22,12 @@ from dataclasses import dataclass, field, replace
 
 from streamproc.core.alarm import after
 from streamproc.core.messages import Alert, Finding, Operator
-from streamproc.core.open_alert import ACTIVE, OpenAlert, as_message, first_in, led_by, opened, peaked
+from streamproc.core.open_alert import ACTIVE, OpenAlert, as_message, first_in, led_by, opened, peak, peaked
 
 SEEN_MAX = 512  # finding ids remembered per area: more than a re-delivery after a restart can bring
 UPDATE_INTERVAL_US = 1_000_000  # an alert that only grows is told again at most once a second
+AGAIN_US = 10_000_000  # so long after its onset all of a disturbance has shown itself
+OUTSTANDING = 2.0  # times the largest score of an alert
 # Beyond it the oldest that returned to normal are forgotten here; their records stay in the topic.
 OPEN_ALERTS_MAX = 2_000
 
@@ -218,9 +220,20 @@ def _home(state: DecideState, finding: Finding, settings: DecideSettings) -> Ope
         if a.area == finding.area
         and a.family == finding.family
         and abs(finding.ts_us - a.last_raise_us) <= window_us
+        and not _stands_out(finding, a)
     ]
     found = [a for a in _having(state, finding) if chatters(a)] or near
     return max(found, key=lambda a: (a.last_raise_us, a.alert_id), default=None)
+
+
+def _stands_out(finding: Finding, alert: OpenAlert) -> bool:
+    """Return whether a raise is so much larger than what an alert has seen that it is no consequence of it.
+
+    What follows a disturbance is smaller than it; only oscillations grow.
+    """
+    if finding.family != "grid" or finding.kind == "oscillation" or finding.ts_us - alert.onset_us < AGAIN_US:
+        return False
+    return peak(finding)[0] >= OUTSTANDING * alert.score
 
 
 def _having(state: DecideState, finding: Finding) -> list[OpenAlert]:

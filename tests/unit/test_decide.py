@@ -439,3 +439,37 @@ def test_a_blob_of_another_kind_is_refused(blob: bytes) -> None:
     stage = DecideStage(SiteConfig())
     with pytest.raises(StateError):
         stage.unpack(blob)
+
+
+def ids(told: Sequence[dict[str, object]]) -> list[object]:
+    return list(dict.fromkeys(alert["alert_id"] for alert in told))
+
+
+def test_what_chatters_for_minutes_does_not_swallow_the_next_event() -> None:
+    said = [finding("raise", 0.0, ("P1", "P2", "P3"), scores=(9.0, 8.0, 7.0))]
+    for start in range(2, 92, 6):
+        said += [finding("clear", start, ("P1",)), finding("raise", start + 3.0, ("P1",))]
+    said += [finding("clear", 4.1, ("P2", "P3"))]
+    said += [finding("raise", 90.0, ("P2", "P3"), scores=(5.0, 4.0))]
+    told = run(sorted(said, key=lambda message: message.ts_us))
+    assert len(ids(told)) == 2
+    assert told[-1]["source"] == "P2"
+
+
+@pytest.mark.parametrize(
+    ("at_s", "score", "kind", "alerts"),
+    [
+        (12.0, 30.0, "frequency_jump", 2),  # far larger: no consequence of what was there
+        (12.0, 15.0, "frequency_jump", 1),
+        (6.0, 30.0, "frequency_jump", 1),  # so early a disturbance still shows itself
+        (12.0, 30.0, "oscillation", 1),  # oscillations grow
+    ],
+)
+def test_only_what_stands_out_of_a_disturbance_is_another_one(
+    at_s: float, score: float, kind: str, alerts: int
+) -> None:
+    said = [
+        finding("raise", 0.0, ("P1", "P2"), scores=(8.0, 7.0)),
+        finding("raise", at_s, ("P3", "P4"), rule="voltage_jump", kind=kind, scores=(score, score)),
+    ]
+    assert len(ids(run(said))) == alerts
