@@ -5,9 +5,12 @@ move one PMU and nobody else. So, in an area where at least three PMUs are known
 sudden rule is believed only if another one moves, too:
 
     at first      its score in some sudden rule reaches that rule's `company` level (what the largest score of quiet data
-                  rarely reaches: `training.anomaly`) and `RATIO_MIN` of the score of the one that moves
+                  rarely reaches: `training.anomaly`), `RATIO_MIN` of the score of the one that moves, and more than it
+                  had within the last seconds: while a grid swings, everybody is near a limit (`core.unrest`)
     after that    a PMU that began to move alone more than `GRACE_S` ago (and has not stopped for `HOLD_S`) needs another
                   one that is over a limit itself: among many frames chance would find company for everybody
+
+Who has company of the first kind but for the last condition is neither believed nor suspected: it is withheld.
 
 Scores that a whole area shares do not count: one loud PMU lends them to all. Who moved alone, or of whom a quality rule
 of the model (spike, clock, scale) says that it cannot be believed, is a suspect: every score of it is withheld until it
@@ -32,6 +35,7 @@ import numpy as np
 
 from streamproc.core.detector import Rule
 from streamproc.core.samples import taken
+from streamproc.core.unrest import quiet, risen
 from streamproc.values import F32, I64, Bool
 
 KNOWN_MIN = 3  # PMUs with a score; below, nobody can tell who lies
@@ -52,6 +56,8 @@ class Guard:
     believed: I64  # last moved in company
     raised: I64  # last over a limit of its own
     since: I64  # began to be over limits, without a pause of `HOLD_S`
+    levels: F32  # (n, n_pmu) largest scores of the last seconds, up to the step `step` (`core.unrest`)
+    step: int = NEVER
     began: int = NEVER  # of the area: when the last disturbance began
     moving: bool = False  # of the area: the instant before was one of a disturbance
 
@@ -59,13 +65,17 @@ class Guard:
     def fresh(cls, n_pmu: int) -> Guard:
         """Return the state before any instant."""
         never = np.full(n_pmu, NEVER, dtype=np.int64)
-        return cls(never, never, never, never, never, never)
+        return cls(never, never, never, never, never, never, quiet(n_pmu))
 
     def take(self, index: I64) -> Guard:
         """Return the state for other PMUs: `index` is the old place of each, -1 for new ones."""
         never = np.full(index.size, NEVER, dtype=np.int64)
         names = ("alone", "doubted", "bad", "believed", "raised", "since")
-        return replace(self, **{name: taken(getattr(self, name), never, index) for name in names})
+        levels = quiet(index.size)
+        levels[:, index >= 0] = self.levels[:, index[index >= 0]]
+        return replace(
+            self, levels=levels, **{name: taken(getattr(self, name), never, index) for name in names}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +116,16 @@ def guarded(
     enough = (np.isfinite(over).sum(axis=1) >= KNOWN_MIN)[:, None]
     hot: Bool = np.asarray(over >= 1.0)
     soft, firm = _company(over, near)
+    levels, step, higher = risen(state.levels, state.step, over, instant, rate_hz)
+    state = replace(state, levels=levels, step=step)
+    joined = soft & (_largest_other(np.where(higher, near, 0.0)) >= 1.0)
     lonely = hot & enough & ~soft
     hold = round(HOLD_S * rate_hz)
     fresh = instant[:, None] - _before(state.alone, lonely, instant) >= hold
     doubted = _last(state.doubted, lonely & fresh, instant)
     state = replace(state, doubted=doubted[-1])
     warned = ~fresh & (instant[:, None] - doubted >= round(GRACE_S * rate_hz))
-    believed: Bool = np.asarray(hot & enough & np.where(warned, firm, soft))
+    believed: Bool = np.asarray(hot & enough & np.where(warned, firm, joined | firm))
     event: Bool = np.asarray((believed | (hot & ~enough)).any(axis=1))
     state, shaken = _shaken(state, event & enough[:, 0], instant, rate_hz)
     if shaken.any():
@@ -124,8 +137,10 @@ def guarded(
     believed |= hot & shaken[:, None]  # who still swings when others have calmed down
     state, suspect, told = _suspects(state, lonely, bad, believed, raised, instant, hold)
     alone = hot & enough & ~believed
-    doubtful = (alone | suspect).any(axis=1) & ~event
+    carried = hot & enough & soft & ~believed & ~suspect
+    doubtful = (alone | suspect | carried).any(axis=1) & ~event
     withheld = kinds.grid[None, :, None] & suspect[:, None, :]
+    withheld |= own[None, :, None] & carried[:, None, :]
     withheld |= (kinds.sudden | kinds.shared)[None, :, None] & doubtful[:, None, None] & (scores >= 1.0)
     known = np.fmax(over, np.float32(1.0))
     return state, np.where(withheld, np.float32(np.nan), scores), np.where(alone | told, known, blank)

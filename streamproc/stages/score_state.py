@@ -27,7 +27,7 @@ from streamproc.core.source_quality import Stillness
 from streamproc.core.stream_clock import ClockState
 from streamproc.core.thinning import Thin
 
-BLOB_KIND = "score/9"
+BLOB_KIND = "score/10"
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,3 +159,14 @@ def test_a_disturbance_is_not_filed_as_bad_data_of_one_pmu_for_as_long_as_it_is_
     assert (left[shaken.stop :, 3, 1] == 2.0).all()
     for sizes in ((1, 5, 40, 2), (6, 1, 1, 70)):
         np.testing.assert_array_equal(run(scores, sizes)[0], left)
+
+
+def test_while_the_others_swing_anyway_they_are_no_company_for_who_begins():
+    scores = quiet(80)
+    scores[:, 0, 1:] = 0.6  # over the company level all the time
+    scores[50:, 0, 0] = 3.0
+    left, alone = run(scores)
+    assert np.isnan(left[50:, 0, 0]).all()
+    assert not alone.any()
+    scores[50:, 0, 1] = 0.9  # one of them begins to move further
+    assert run(scores)[0][50, 0, 0] == 3.0
