@@ -5,12 +5,12 @@ move one PMU and nobody else. So, in an area where at least three PMUs are known
 sudden rule is believed only if another one moves, too:
 
     at first      its score in some sudden rule reaches that rule's `company` level (what the largest score of quiet data
-                  rarely reaches: `training.anomaly`), `RATIO_MIN` of the score of the one that moves, and more than it
-                  had within the last seconds: while a grid swings, everybody is near a limit (`core.unrest`)
+                  rarely reaches: `training.anomaly`) and `RATIO_MIN` of the score of the one that moves
     after that    a PMU that began to move alone more than `GRACE_S` ago (and has not stopped for `HOLD_S`) needs another
                   one that is over a limit itself: among many frames chance would find company for everybody
 
-Who has company of the first kind but for the last condition is neither believed nor suspected: it is withheld.
+Company must have risen above all that it had within the last seconds: while a grid swings or is being taken back,
+everybody is near a limit (`core.unrest`). Whose company has not risen is neither believed nor suspected, but withheld.
 
 Scores that a whole area shares do not count: one loud PMU lends them to all. Who moved alone, or of whom a quality rule
 of the model (spike, clock, scale) says that it cannot be believed, is a suspect: every score of it is withheld until it
@@ -119,13 +119,14 @@ def guarded(
     levels, step, higher = risen(state.levels, state.step, over, instant, rate_hz)
     state = replace(state, levels=levels, step=step)
     joined = soft & (_largest_other(np.where(higher, near, 0.0)) >= 1.0)
+    firm = firm & (_largest_other(np.where(higher, over, 0.0)) >= 1.0)
     lonely = hot & enough & ~soft
     hold = round(HOLD_S * rate_hz)
     fresh = instant[:, None] - _before(state.alone, lonely, instant) >= hold
     doubted = _last(state.doubted, lonely & fresh, instant)
     state = replace(state, doubted=doubted[-1])
     warned = ~fresh & (instant[:, None] - doubted >= round(GRACE_S * rate_hz))
-    believed: Bool = np.asarray(hot & enough & np.where(warned, firm, joined | firm))
+    believed: Bool = np.asarray(hot & enough & np.where(warned, firm, joined))
     event: Bool = np.asarray((believed | (hot & ~enough)).any(axis=1))
     state, shaken = _shaken(state, event & enough[:, 0], instant, rate_hz)
     if shaken.any():
@@ -136,8 +137,8 @@ def guarded(
         return state, scores, blank
     believed |= hot & shaken[:, None]  # who still swings when others have calmed down
     state, suspect, told = _suspects(state, lonely, bad, believed, raised, instant, hold)
-    alone = hot & enough & ~believed
     carried = hot & enough & soft & ~believed & ~suspect
+    alone = hot & enough & ~believed & ~carried
     doubtful = (alone | suspect | carried).any(axis=1) & ~event
     withheld = kinds.grid[None, :, None] & suspect[:, None, :]
     withheld |= own[None, :, None] & carried[:, None, :]
