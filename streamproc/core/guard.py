@@ -9,8 +9,9 @@ sudden rule is believed only if another one moves, too:
     after that    a PMU that began to move alone more than `GRACE_S` ago (and has not stopped for `HOLD_S`) needs another
                   one that is over a limit itself: among many frames chance would find company for everybody
 
-Company must have risen above all that it had within the last seconds: while a grid swings or is being taken back,
-everybody is near a limit (`core.unrest`). Whose company has not risen is neither believed nor suspected, but withheld.
+Both must have risen above all that they had within the last seconds: while a grid swings or is being taken back,
+everybody is near a limit (`core.unrest`). Who has company that has not risen is neither believed nor suspected, but
+withheld.
 
 Scores that a whole area shares do not count: one loud PMU lends them to all. Who moved alone, or of whom a quality rule
 of the model (spike, clock, scale) says that it cannot be believed, is a suspect: every score of it is withheld until it
@@ -118,8 +119,8 @@ def guarded(
     soft, firm = _company(over, near)
     levels, step, higher = risen(state.levels, state.step, over, instant, rate_hz)
     state = replace(state, levels=levels, step=step)
-    joined = soft & (_largest_other(np.where(higher, near, 0.0)) >= 1.0)
-    firm = firm & (_largest_other(np.where(higher, over, 0.0)) >= 1.0)
+    joined = soft & higher & (_largest_other(np.where(higher, near, 0.0)) >= 1.0)
+    firm = firm & higher & (_largest_other(np.where(higher, over, 0.0)) >= 1.0)
     lonely = hot & enough & ~soft
     hold = round(HOLD_S * rate_hz)
     fresh = instant[:, None] - _before(state.alone, lonely, instant) >= hold

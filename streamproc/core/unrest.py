@@ -15,6 +15,7 @@ from streamproc.values import F32, I64, Bool
 STEP_S, LEVEL_S = 0.2, 3.0
 STEPS = round(LEVEL_S / STEP_S)
 SKIPPED = 2
+RISE = 1.25  # slow statistics creep
 ROWS = STEPS + SKIPPED  # of what is remembered, the newest last
 
 
@@ -39,4 +40,4 @@ def risen(levels: F32, last: int, values: F32, instant: I64, rate_hz: float) -> 
     lately = sliding_window_view(table, STEPS, axis=0).max(
         axis=-1
     )  # row i: steps i ... i + STEPS - 1 of the table
-    return table[-ROWS:], int(step[-1]), np.asarray(known > lately[step - last])
+    return table[-ROWS:], int(step[-1]), np.asarray(known > RISE * lately[step - last])

@@ -95,7 +95,7 @@ def test_chance_does_not_lend_company_to_who_has_moved_alone():
     left, alone = run(scores)
     assert not (np.nan_to_num(left) >= 1.0).any()
     assert (alone[5:, 2] >= 1.0).all()
-    scores[40:50, 0, 1] = 1.2  # over a limit itself: an event after all
+    scores[40:50, 0, [1, 3]] = 1.2  # two others begin to move, over a limit themselves: an event after all
     assert (run(scores)[0][40:50, 0, 2] == 8.0).all()
 
 
