@@ -10,8 +10,8 @@ sudden rule is believed only if another one moves, too:
                   one that is over a limit itself: among many frames chance would find company for everybody
 
 Both must have risen above all that they had within the last seconds: while a grid swings or is being taken back,
-everybody is near a limit (`core.unrest`). Who has company that has not risen is neither believed nor suspected, but
-withheld.
+everybody is near a limit (`core.unrest`). Who rises while nobody else does moves alone; who has not risen, but stands
+over a limit in company, is neither believed nor suspected, but withheld.
 
 Scores that a whole area shares do not count: one loud PMU lends them to all. Who moved alone, or of whom a quality rule
 of the model (spike, clock, scale) says that it cannot be believed, is a suspect: every score of it is withheld until it
@@ -119,9 +119,10 @@ def guarded(
     soft, firm = _company(over, near)
     levels, step, higher = risen(state.levels, state.step, over, instant, rate_hz)
     state = replace(state, levels=levels, step=step)
-    joined = soft & higher & (_largest_other(np.where(higher, near, 0.0)) >= 1.0)
+    together = soft & (_largest_other(np.where(higher, near, 0.0)) >= 1.0)
+    joined = together & higher
     firm = firm & higher & (_largest_other(np.where(higher, over, 0.0)) >= 1.0)
-    lonely = hot & enough & ~soft
+    lonely = hot & enough & ~np.where(higher, together, soft)
     hold = round(HOLD_S * rate_hz)
     fresh = instant[:, None] - _before(state.alone, lonely, instant) >= hold
     doubted = _last(state.doubted, lonely & fresh, instant)
