@@ -10,8 +10,8 @@ sudden rule is believed only if another one moves, too:
                   one that is over a limit itself: among many frames chance would find company for everybody
 
 Both must have risen above all that they had within the last seconds: while a grid swings or is being taken back,
-everybody is near a limit (`core.unrest`). Who rises while nobody else does moves alone; who has not risen, but stands
-over a limit in company, is neither believed nor suspected, but withheld.
+everybody is near a limit (`core.unrest`). Who rises while nobody else does moves alone, but for the first `CALM_S` of a
+disturbance; who has not risen, but stands over a limit in company, is neither believed nor suspected, but withheld.
 
 Scores that a whole area shares do not count: one loud PMU lends them to all. Who moved alone, or of whom a quality rule
 of the model (spike, clock, scale) says that it cannot be believed, is a suspect: every score of it is withheld until it
@@ -44,6 +44,7 @@ RATIO_MIN = 0.04  # simulated grids of 8 to 30 PMUs: the second largest has 0.05
 HOLD_S = 10.0
 GRACE_S = 0.1  # what is far away moves a little later
 EVENT_S = 5.0
+CALM_S = 30.0  # what rings down has rung down
 NEVER = -(1 << 62)
 
 
@@ -122,7 +123,9 @@ def guarded(
     together = soft & (_largest_other(np.where(higher, near, 0.0)) >= 1.0)
     joined = together & higher
     firm = firm & higher & (_largest_other(np.where(higher, over, 0.0)) >= 1.0)
-    lonely = hot & enough & ~np.where(higher, together, soft)
+    newest = np.maximum.accumulate(np.where(joined.any(axis=1), instant, state.began))
+    calm: Bool = instant - newest >= round(CALM_S * rate_hz)
+    lonely = hot & enough & ~np.where(higher & calm[:, None], together, soft)
     hold = round(HOLD_S * rate_hz)
     fresh = instant[:, None] - _before(state.alone, lonely, instant) >= hold
     doubted = _last(state.doubted, lonely & fresh, instant)
