@@ -123,7 +123,7 @@ def guarded(
     together = soft & (_largest_other(np.where(higher, near, 0.0)) >= 1.0)
     joined = together & higher
     firm = firm & higher & (_largest_other(np.where(higher, over, 0.0)) >= 1.0)
-    newest = np.maximum.accumulate(np.where(joined.any(axis=1), instant, state.began))
+    newest = np.maximum.accumulate(np.where((hot & joined).any(axis=1), instant, state.began))
     calm: Bool = instant - newest >= round(CALM_S * rate_hz)
     lonely = hot & enough & ~np.where(higher & calm[:, None], together, soft)
     hold = round(HOLD_S * rate_hz)
