@@ -34,7 +34,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "decode": ("streamproc.cli.decode", "print the C37.118 frames of a capture"),
     "train": ("streamproc.cli.train", "fit the models of a site from event-free data"),
-    "evaluate": ("streamproc.cli.evaluate", "measure how well events of a corpus are found and named"),
+    "evaluate": (
+        "streamproc.cli.evaluate",
+        "measure how well events are found and named, and series forecast",
+    ),
+    "backtest": ("streamproc.cli.backtest", "judge models of a series by a rolling backtest"),
     "check": ("streamproc.cli.check", "check a site file, this machine, the broker and the topics"),
     "top": ("streamproc.cli.top", "show a running service: rates, latencies, alerts, forecasts, advice"),
     "topics": ("streamproc.cli.topics", "plan and apply the topics that the service needs"),

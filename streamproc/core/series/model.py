@@ -11,7 +11,9 @@ from streamproc.values import F64, I64
 class Fitted(Protocol):
     """A model that has seen `value[:until]`."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Return the kind of model."""
 
     def predict(self, history: History, origins: I64, n_lead: int) -> F64:
         """Return medians (n_origin, n_lead) from `value[:origin]` of each origin; NaN = cannot be said."""
@@ -20,7 +22,9 @@ class Fitted(Protocol):
 class Recipe(Protocol):
     """How a model is made. Recipes hold settings only; the same history gives the same model."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Return the kind of model."""
 
     def fit(self, history: History, until: int, n_lead: int, origin_slots: I64) -> Fitted:
         """Fit on `value[:until]` and nothing later, for origins at these slots of the day.

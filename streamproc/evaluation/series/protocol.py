@@ -1,0 +1,275 @@
+"""The rolling backtest: at every origin only what was known then, refitted on the way, bands from past errors.
+
+    train-until ──┐
+    ..............│o────────>                     a forecast of `n_lead` intervals at each origin o
+    ....... fit ──┘       o────────>              fitted anew every `refit` on all values before
+       o───> o───> warm-up: forecasts before the test, by the same rule; only their errors are used, for the bands
+
+Nothing rests on the good behaviour of a model. It is handed a history whose values end at the origin (NaN from there) and
+whose other columns end with the horizon. Origins of one day share a call, with the values up to the last of them; where
+there is one origin a day every call ends at its own. `audit` asks some origins again, each alone, and compares.
+
+What was known ahead of time is taken from its column at the time of the interval, as if it had been known all along.
+For a measured temperature that is an upper bound, and the result says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from streamproc.core.quantiles import LEVELS, MEDIAN
+from streamproc.core.series import bands, clean
+from streamproc.core.series.calendar import DAY_S, issue_rows
+from streamproc.core.series.clean import stuck_from_start
+from streamproc.core.series.history import History
+from streamproc.core.series.model import Fitted, Recipe
+from streamproc.errors import DataError
+from streamproc.evaluation.series.baselines import baseline, fall_back
+from streamproc.evaluation.series.grid import Series
+from streamproc.evaluation.series.result import Leak
+from streamproc.values import F64, I64, Bool
+
+FEW_A_DAY = 4  # origins a day up to which pools are sorted anew at each
+AUDITED = 20  # origins that are asked again
+AUDIT_TOLERANCE = (
+    1e-9  # of the largest forecast: a product of matrices may round by its shape, and by nothing else
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which forecasts are issued when."""
+
+    n_lead: int
+    until: int  # first row of the test
+    warm: I64  # (n_warm,), origins before it
+    origins: I64  # (n_origin,), origins of the test
+    refit_rows: int
+    every_s: int
+
+    @property
+    def all_origins(self) -> I64:
+        """Return the origins of warm-up and test."""
+        return np.concatenate([self.warm, self.origins])
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """All forecasts of one method."""
+
+    name: str
+    words: str
+    quantiles: F64  # (n_origin, 7, n_lead), of the test's origins
+    replaced: Bool  # (n_origin, n_lead), where the fallback spoke
+    fits: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Fits:
+    """What happened while a recipe was fitted."""
+
+    count: int = 0
+    refused: list[str] = field(default_factory=list)
+
+
+def plan_of(
+    series: Series, horizon_s: int, every_s: int, at_s: int, until_s: int, refit_s: int, warm_s: int
+) -> Plan:
+    """Return the plan; raises DataError when no forecast of it could be judged."""
+    if horizon_s % series.step_s or horizon_s < series.step_s:
+        raise DataError(f"--horizon: {horizon_s} s is no multiple of the interval, {series.step_s} s")
+    if every_s % series.step_s:
+        raise DataError(f"--every: {every_s} s is no multiple of the interval, {series.step_s} s")
+    n_lead = horizon_s // series.step_s
+    try:
+        rows = issue_rows(series.t_s, series.offset_s, series.step_s, at_s, every_s)
+    except ValueError as error:
+        raise DataError(f"--every: {error}") from error
+    until = int(np.searchsorted(series.t_s, until_s))
+    last = series.when(series.t_s.size - 1)
+    origins = rows[(rows >= until) & (rows + n_lead <= series.t_s.size)]
+    if until == 0 or origins.size == 0:
+        raise DataError(
+            f"--train-until: from {series.when(until)} on there is nothing to forecast and judge, or nothing to learn "
+            f"from before; the series reaches from {series.when(0)} to {last}"
+        )
+    # A third of the past at most: the first fits of the warm-up need something to learn from too.
+    warm_rows = min(warm_s // series.step_s, until // 3)
+    warm = rows[(rows < until) & (rows >= until - warm_rows)]
+    return Plan(n_lead, until, warm, origins, max(1, refit_s // series.step_s), every_s)
+
+
+def history_of(series: Series, good: F64, known_until: int, n_lead: int) -> History:
+    """Return what a model sees at an origin: `good` (n,) before `known_until`, and what is known ahead."""
+    stop = min(known_until + n_lead, good.size)
+    value = good[:stop].copy()
+    value[known_until:] = np.nan
+    return History(
+        series.name,
+        series.step_s,
+        value,
+        series.slot[:stop],
+        series.day[:stop],
+        series.holiday[:stop],
+        series.known[:stop],
+        series.known_names,
+    )
+
+
+def n_groups(plan: Plan) -> int:
+    """Return how often a recipe is fitted."""
+    return int(np.unique((plan.all_origins - plan.until) // plan.refit_rows).size)
+
+
+def middles(series: Series, recipe: Recipe, plan: Plan, step: Callable[[], None]) -> tuple[F64, Fits]:
+    """Return the medians (n_warm + n_origin, n_lead) of a recipe, fitted anew on the way; NaN = it cannot say."""
+    origins = plan.all_origins
+    out = np.full((origins.size, plan.n_lead), np.nan)
+    fits = Fits()
+    age = (origins - plan.until) // plan.refit_rows
+    chosen: Recipe | None = None
+    for group in np.unique(age).tolist():
+        rows = np.flatnonzero(age == group)
+        if (
+            chosen is None or group == 0
+        ):  # settings are chosen for the warm-up, once more for the test, and then stand
+            chosen = settled(series, recipe, plan, int(origins[rows[0]]))
+        fitted, good = fitted_at(series, chosen, plan, int(origins[rows[0]]), fits)
+        if fitted is not None:
+            for call in _calls(series, origins, rows):
+                out[call] = _asked(series, fitted, good, origins[call], plan.n_lead)
+        step()
+    return out, fits
+
+
+def settled(series: Series, recipe: Recipe, plan: Plan, until: int) -> Recipe:
+    """Return the recipe with its settings chosen on the values before `until`, if it has any to choose."""
+    settle = getattr(recipe, "settle", None)
+    if settle is None:
+        return recipe
+    good = stuck_from_start(series.cleaned, series.raw, until)
+    slots = np.unique(series.slot[plan.all_origins])
+    try:
+        chosen: Recipe = settle(history_of(series, good, until, plan.n_lead), until, plan.n_lead, slots)
+    except DataError:
+        return recipe  # too little yet: its fit will say so, or choose by itself later
+    return chosen
+
+
+def fitted_at(
+    series: Series, recipe: Recipe, plan: Plan, until: int, fits: Fits
+) -> tuple[Fitted | None, F64]:
+    """Return the model fitted on the values before `until`, None if it refuses, and the values (n,) it may see."""
+    good = stuck_from_start(series.cleaned, series.raw, until)
+    slots = np.unique(series.slot[plan.all_origins])
+    try:
+        fitted = recipe.fit(history_of(series, good, until, plan.n_lead), until, plan.n_lead, slots)
+    except DataError as error:
+        fits.refused.append(str(error))
+        return None, good
+    fits.count += 1
+    return fitted, good
+
+
+def _calls(series: Series, origins: I64, rows: I64) -> Sequence[I64]:
+    """Return the rows of a group, split by the local day of the origin."""
+    day = series.day[origins[rows]]
+    return np.split(rows, np.flatnonzero(np.diff(day)) + 1)
+
+
+def _asked(series: Series, fitted: Fitted, good: F64, origins: I64, n_lead: int) -> F64:
+    return fitted.predict(history_of(series, good, int(origins[-1]), n_lead), origins, n_lead)
+
+
+def with_bands(series: Series, plan: Plan, middle: F64) -> F64:
+    """Return the quantiles (n_origin, 7, n_lead) of the test's origins around the medians of all origins."""
+    origins, n_lead = plan.all_origins, plan.n_lead
+    a_day = DAY_S / plan.every_s
+    rules = bands.rules_for(n_lead, series.step_s, a_day)
+    state = bands.BandState.fresh(rules)
+    bucket = bands.lead_buckets(n_lead, series.step_s)
+    told = np.full((origins.size, len(LEVELS), n_lead), np.nan)
+    lead = np.arange(n_lead)
+    key = bands.keys_of(bucket, series.slot[origins[:, None] + lead], series.step_s)  # (n_all, n_lead)
+    before = int(origins[0])
+    for number, origin in enumerate(origins.tolist()):
+        passed = _passed(origins[:number], before, origin, n_lead)
+        bands.learn(
+            state,
+            rules,
+            series.truth[origins[passed[0]] + passed[1]],
+            told[passed[0], :, passed[1]].T,
+            key[passed],
+        )
+        if a_day <= FEW_A_DAY or series.day[origin] != series.day[before]:
+            bands.refresh(state)
+        told[number] = bands.quantiles(state, middle[number], key[number])
+        before = origin
+    return told[plan.warm.size :]
+
+
+def _passed(origins: I64, before: int, now: int, n_lead: int) -> tuple[I64, I64]:
+    """Return the forecasts (number, lead) whose interval ended after `before` and by `now`."""
+    first = int(np.searchsorted(origins, before - n_lead))
+    lead = np.arange(before, now)[None, :] - origins[first:, None]  # (n_forecast, n_interval)
+    number, place = np.nonzero((lead >= 0) & (lead < n_lead))
+    return number + first, lead[number, place]
+
+
+def told_by(series: Series, recipe: Recipe, plan: Plan, step: Callable[[], None] = lambda: None) -> Told:
+    """Return the forecasts of a recipe over the whole plan."""
+    middle, fits = middles(series, recipe, plan, step)
+    middle, replaced = fall_back(middle, series, plan.all_origins)
+    notes = []
+    if fits.refused:
+        tried = len(fits.refused) + fits.count
+        notes.append(f"{recipe.name}: {len(fits.refused)} of {tried} fits were refused: {fits.refused[-1]}")
+    quantiles = with_bands(series, plan, middle)
+    return Told(recipe.name, "", quantiles, replaced[plan.warm.size :], fits.count, tuple(notes))
+
+
+def audit(series: Series, recipe: Recipe, plan: Plan, told: Told, seed: int) -> Leak:
+    """Return how many of some origins' medians move when all that came later is taken out of the series itself.
+
+    The series is cut off behind the origin before anything else happens: cleaning, settings, fit and forecast begin
+    anew. Only the newest fit before an origin is repeated, with the settings of its time.
+    """
+    chosen = np.sort(np.random.default_rng(seed).permutation(plan.origins.size)[:AUDITED])
+    age = (plan.origins - plan.until) // plan.refit_rows
+    moved = 0
+    first = int(plan.origins[0])
+    choice = settled(cut(series, first, plan.n_lead), recipe, plan, first)
+    for number in chosen.tolist():
+        origin = int(plan.origins[number])
+        past = cut(series, origin, plan.n_lead)
+        until = int(plan.origins[np.argmax(age == age[number])])
+        fitted, good = fitted_at(past, choice, plan, until, Fits())
+        told_now = np.full((1, plan.n_lead), np.nan)
+        if fitted is not None:
+            told_now = _asked(past, fitted, good, np.array([origin]), plan.n_lead)
+        now, _ = fall_back(told_now, past, np.array([origin]))
+        before = told.quantiles[number, MEDIAN]
+        room = AUDIT_TOLERANCE * float(np.nanmax(np.abs(before), initial=0.0))
+        moved += not np.allclose(now[0], before, rtol=0.0, atol=room, equal_nan=True)
+    return Leak(chosen.size, int(moved))
+
+
+def cut(series: Series, origin: int, n_lead: int) -> Series:
+    """Return the series as it stood at an origin: no value from there on, no calendar beyond the horizon."""
+    raw = series.raw.copy()
+    raw[origin:] = np.nan
+    cleaned = clean.clean(raw, series.day, series.steps_per_day)
+    known = series.known.copy()
+    known[origin + n_lead :] = np.nan
+    return replace(series, raw=raw, truth=cleaned.value, cleaned=cleaned, known=known)
+
+
+def told_by_baseline(series: Series, name: str, plan: Plan) -> Told:
+    """Return the forecasts of a baseline, with bands by the same rule."""
+    middle = baseline(name, series, plan.all_origins, plan.n_lead)
+    quantiles = with_bands(series, plan, middle)
+    return Told(name, "", quantiles, np.zeros((plan.origins.size, plan.n_lead), np.bool_))
