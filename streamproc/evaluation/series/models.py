@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamproc.core.series.history import History
-from streamproc.core.series.model import Fitted, Recipe
+from streamproc.core.series.model import Recipe
 from streamproc.errors import DataError
+from streamproc.training.series.recipes import Ridge
 from streamproc.values import F64, I64
 
 WEEKS = 4
@@ -38,8 +39,10 @@ class WeeklyMean:
         return np.where(count > 0, np.nansum(value, axis=2) / np.maximum(count, 1), np.nan)
 
 
-RECIPES: dict[str, Recipe] = {"weekly mean": WeeklyMean()}
-DEFAULT = "weekly mean"
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (Ridge(), Ridge("kernel", curved=True), WeeklyMean())
+}
+DEFAULT = "ridge"
 
 
 def recipe_of(name: str | None) -> Recipe:
@@ -48,6 +51,3 @@ def recipe_of(name: str | None) -> Recipe:
     if recipe is None:
         raise DataError(f"--model {name!r}: there is no such model; there are {', '.join(RECIPES)}")
     return recipe
-
-
-__all__ = ["DEFAULT", "RECIPES", "Fitted", "recipe_of"]

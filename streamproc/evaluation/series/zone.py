@@ -92,18 +92,19 @@ def holidays_of(code: str, days: Sequence[int]) -> set[int]:
     `code` is like AU-VIC or DE: a country by ISO 3166-1, and a part of it by ISO 3166-2.
     """
     try:
-        from holidays import country_holidays  # noqa: PLC0415 - an optional part
+        from holidays import country_holidays, list_supported_countries  # noqa: PLC0415 - an optional part
     except ImportError as error:
+        raise DataError('--holidays needs the package holidays: pip install "streamproc[train]"') from error
+    country, _, part = code.upper().partition("-")
+    parts = list_supported_countries().get(country)
+    if parts is None:
         raise DataError(
-            '--holidays needs the package holidays: pip install "streamproc[forecast]"'
-        ) from error
-    country, _, part = code.partition("-")
+            f"--holidays {code!r}: no such country; write a country, or one and its part: DE, AU-VIC"
+        )
+    if part and part not in parts:
+        there = ", ".join(parts) or "none"
+        raise DataError(f"--holidays {code!r}: {country} has no such part; there are {there}")
     years = range(int(day_words(min(days))[:4]), int(day_words(max(days))[:4]) + 1)
-    try:
-        found = country_holidays(country.upper(), subdiv=part or None, years=years)
-    except (NotImplementedError, KeyError, ValueError) as error:
-        raise DataError(
-            f"--holidays {code!r}: {error}; write a country, or one and its part: DE, AU-VIC"
-        ) from error
+    found = country_holidays(country, subdiv=part or None, years=years)
     known = {(day - date(1970, 1, 1)).days for day in found}
     return known & set(days)
