@@ -1,16 +1,17 @@
 """The day-ahead model of one origin slot: standardised groups, a matrix product, and perhaps a curved part.
 
     phi = clip((raw - mean) / size, -6, 6) * weight         (n, n_column)
-    z   = phi W + bias  [+ exp(-gamma |phi - centre|^2) A]  (n, n_place)
+    z   = phi W + bias  [+ exp(-|phi r - centre|^2) A]      (n, n_place)
     y   = back(z + level)
 
 `graph` writes it once over `Ops`: numpy is the reference, ONNX the very same expression. Clipping at 6: a heat wave
 beyond everything seen bends the forecast but does not blow it up. The curved part is what remains of a kernel ridge
-of the kernel `phi phi' + c exp(-gamma d^2)`: its linear half is folded into W.
+of the kernel `phi phi' + c exp(-d^2)`: its linear half is folded into W.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from streamproc.core.graph import NumpyOps, Ops, T
 from streamproc.core.series.history import History
 from streamproc.core.series.local_axis import places
-from streamproc.core.series.rows import DayPlan, DayRows, day_rows
+from streamproc.core.series.rows import LAG_DAYS, DayPlan, DayRows, day_rows
 from streamproc.values import F64, I64
 
 CLIP = 6.0
@@ -44,8 +45,8 @@ class Standard:
 class Curve:
     """The curved part of a kernel ridge."""
 
-    gamma: float
-    centre: F64  # (n_centre, n_column), phi of the training rows
+    ratio: F64  # (n_column,), what phi is multiplied by: how far apart two days are in which column
+    centre: F64  # (n_centre, n_column), phi times ratio of the training rows
     weight: F64  # (n_centre, n_place)
 
 
@@ -65,11 +66,10 @@ def graph(ops: Ops[T], raw: T, level: T, part: DayPart) -> T:
     phi = standardised(ops, raw, part.standard)
     z = ops.add(ops.matmul(phi, ops.const(part.weight)), ops.const(part.bias))
     if part.curve is not None:
-        # |phi - c|^2 = |phi|^2 - 2 phi c' + |c|^2: two products instead of n x n_centre x n_column differences
-        centre = part.curve.centre
-        square = ops.add(ops.sum_square(phi, 1, keep=True), ops.const((centre**2).sum(axis=1)))
-        distance = ops.sub(square, ops.matmul(phi, ops.const(2.0 * centre.T)))
-        near = ops.exp(ops.mul(ops.const(-part.curve.gamma), distance))
+        # |p - c|^2 = |p|^2 - 2 p c' + |c|^2: a product instead of n x n_centre x n_column differences
+        bent, centre = ops.mul(phi, ops.const(part.curve.ratio)), part.curve.centre
+        square = ops.add(ops.sum_square(bent, 1, keep=True), ops.const((centre**2).sum(axis=1)))
+        near = ops.exp(ops.sub(ops.matmul(bent, ops.const(2.0 * centre.T)), square))
         z = ops.add(z, ops.matmul(near, ops.const(part.curve.weight)))
     return ops.add(z, level)
 
@@ -85,7 +85,9 @@ def standardised(ops: Ops[T], raw: T, standard: Standard) -> T:
 def part_at(part: DayPart, history: History, places_from: I64) -> F64:
     """Return forecasts (n, n_place) on the model's scale for origins at these places; NaN where blind or holed."""
     rows = day_rows(history, places_from, part.plan)
-    z = graph(NumpyOps(), part.standard.raw(rows), rows.level[:, None], part)
+    raw = part.standard.raw(rows)
+    raw = np.where(np.isnan(raw), part.standard.mean, raw)  # a few hours without weather: as usual
+    z = graph(NumpyOps(), raw, rows.level[:, None], part)
     unsure = ~np.isfinite(rows.level) | (rows.gaps > GAPS_MAX)
     if any(name.startswith(("ahead", "before")) for name in part.standard.names):
         unsure |= rows.blind > BLIND_MAX
@@ -106,23 +108,35 @@ class DayModel:
 
     def scaled(self, history: History, origins: I64, n_lead: int) -> F64:
         """Return medians (n_origin, n_lead) on the scale of the plan."""
-        place = places(history)
-        out = np.full((len(origins), n_lead), np.nan)
-        leads = np.minimum(origins[:, None] + np.arange(n_lead), len(place) - 1)
-        beyond = origins[:, None] + np.arange(n_lead) >= len(place)
         slots = np.array([part.plan.slot for part in self.parts])
-        which, issued = newest(place[origins], slots, history.steps_per_day)
-        for at, part in enumerate(self.parts):
-            mine = (which == at) & (issued >= part.plan.lag_days * history.steps_per_day)
-            if not mine.any():
-                continue
-            first, row = np.unique(issued[mine], return_inverse=True)
-            z = part_at(part, history, first)
-            # Within the hour that comes twice a later interval may lie at an earlier place.
-            ahead = np.maximum(place[leads[mine]] - issued[mine][:, None], 0)
-            chosen = z[row[:, None], np.minimum(ahead, z.shape[1] - 1)]
-            out[mine] = np.where(beyond[mine] | (ahead >= z.shape[1]), np.nan, chosen)
-        return out
+        return read_out(
+            history, origins, n_lead, slots, lambda at, place: part_at(self.parts[at], history, place)
+        )
+
+
+def read_out(
+    history: History, origins: I64, n_lead: int, slots: I64, issue: Callable[[int, I64], F64]
+) -> F64:
+    """Return (n_origin, n_lead): each origin reads the newest forecast issued at one of the slots.
+
+    `issue(which, places)` gives the forecasts (n, n_place) of a slot's model at places of that slot.
+    """
+    place = places(history)
+    out = np.full((len(origins), n_lead), np.nan)
+    leads = np.minimum(origins[:, None] + np.arange(n_lead), len(place) - 1)
+    beyond = origins[:, None] + np.arange(n_lead) >= len(place)
+    which, issued = newest(place[origins], slots, history.steps_per_day)
+    for at in range(len(slots)):
+        mine = (which == at) & (issued >= LAG_DAYS * history.steps_per_day)
+        if not mine.any():
+            continue
+        first, row = np.unique(issued[mine], return_inverse=True)
+        z = issue(at, first)
+        # Within the hour that comes twice a later interval may lie at an earlier place.
+        ahead = np.maximum(place[leads[mine]] - issued[mine][:, None], 0)
+        chosen = z[row[:, None], np.minimum(ahead, z.shape[1] - 1)]
+        out[mine] = np.where(beyond[mine] | (ahead >= z.shape[1]), np.nan, chosen)
+    return out
 
 
 def newest(place: I64, slots: I64, steps_per_day: int) -> tuple[I64, I64]:

@@ -14,6 +14,8 @@
     before     the same of the day before the origin: the difference to today is what moves the load
     ahead_cos  ahead times the season
     ahead_sin
+    ahead_off  ahead on weekends and holidays
+    extreme    highest and lowest of each day ahead, hinged: one hot hour costs more than its mean says
 
 Values at and after the origin are never read: every column of the target is taken at places before the origin's place
 (`local_axis`), and gaps are filled from earlier days only. Source of the choice: Alvarez et al. (2021), Hong & Fan
@@ -50,7 +52,6 @@ class DayPlan:
     n_lead: int
     scale: Scale
     hinges: tuple[tuple[float, ...], ...]  # per known column; () = straight
-    lag_days: int = LAG_DAYS
 
     @property
     def n_place(self) -> int:
@@ -92,14 +93,14 @@ def day_kinds(history: History) -> I64:
 
 
 def day_rows(history: History, places_from: I64, plan: DayPlan) -> DayRows:
-    """Return the rows of origins at these places (n_origin,); places need `plan.lag_days` days before them."""
+    """Return the rows of origins at these places (n_origin,); places need `LAG_DAYS` days before them."""
     axis = local_axis(history, plan.scale.forward(history.value))
     per_day = plan.steps_per_day
-    n_lag = plan.lag_days * per_day
+    n_lag = LAG_DAYS * per_day
     index = places_from[:, None] + np.arange(-n_lag, 0)
     lag = axis.filled[index]  # (n_origin, n_lag)
     gaps = 1.0 - axis.known[index].mean(axis=1)
-    level = _mean(lag[:, -min(7, plan.lag_days) * per_day :])
+    level = _mean(lag[:, -min(7, LAG_DAYS) * per_day :])
     blocks = block_count(per_day, BLOCKS_PER_DAY_MAX)
     lag = lag.reshape(len(lag), -1, per_day // blocks)
     lag = np.nan_to_num(_mean(lag) - level[:, None])  # (n_origin, n_block)
@@ -111,7 +112,7 @@ def day_rows(history: History, places_from: I64, plan: DayPlan) -> DayRows:
 
 
 def _near(lag: F64, blocks: int, history: History, places_from: I64, plan: DayPlan) -> dict[str, F64]:
-    days = min(NEAR_DAYS, plan.lag_days)
+    days = min(NEAR_DAYS, LAG_DAYS)
     age = np.repeat(np.arange(days - 1, -1, -1), blocks)
     near = lag[:, -days * blocks :] * NEAR_DECAY**age
     cosine, sine = _season(history, places_from // plan.steps_per_day)[:, :2].T
@@ -150,35 +151,58 @@ def _calendar(history: History, places_from: I64, plan: DayPlan) -> dict[str, F6
 
 
 def _known(history: History, places_from: I64, plan: DayPlan) -> tuple[dict[str, F64], F64]:
-    n_known = history.known.shape[1]
-    if not n_known or not plan.hinges:
+    if not plan.hinges:
         return {}, np.zeros(len(places_from))
     per_day = plan.steps_per_day
     width = per_day // block_count(per_day, AHEAD_BLOCKS_PER_DAY)
     n_ahead = -(-plan.n_place // width) * width
     index = places_from[:, None] + np.arange(-per_day, n_ahead)
     missing: Bool = np.zeros(index.shape, dtype=np.bool_)
-    columns = []
+    columns, extremes = [], []
     for at, hinges in enumerate(plan.hinges):
-        axis = by_place(history, history.known[:, at])
-        axis = np.concatenate([axis, np.full(n_ahead, np.nan)])
+        axis = np.concatenate([by_place(history, history.known[:, at]), np.full(n_ahead, np.nan)])
         window = _bridge(axis, per_day)[index]
         missing |= np.isnan(window)
         block = _mean(window.reshape(len(window), -1, width))  # (n_origin, n_block)
-        columns.append(
-            np.concatenate([block[..., None], *(np.maximum(block - h, 0.0)[..., None] for h in hinges)], 2)
-        )
+        columns.append(_hinged(block, hinges))
+        days = [
+            block[:, begin:][:, : per_day // width] for begin in _day_starts(block.shape[1], per_day // width)
+        ]
+        turn = np.stack([f(day) for day in days for f in (_max, _min)], axis=1)  # (n_origin, 2 n_day)
+        extremes.append(_hinged(turn, hinges).reshape(len(turn), -1))
     every = np.concatenate(columns, axis=2)  # (n_origin, n_block, n_column)
     yesterday = per_day // width
     ahead = every[:, yesterday:].reshape(len(every), -1)
-    cosine, sine = _season(history, places_from // per_day)[:, :2].T
+    today = places_from // per_day
+    cosine, sine = _season(history, today)[:, :2].T
+    off = (day_kinds(history)[today] >= 3).astype(np.float64)
     groups = {
         "ahead": ahead,
         "ahead_cos": ahead * cosine[:, None],
         "ahead_sin": ahead * sine[:, None],
+        "ahead_off": ahead * off[:, None],
         "before": every[:, :yesterday].reshape(len(every), -1),
+        "extreme": np.concatenate(extremes, axis=1),
     }
     return groups, missing.mean(axis=1)
+
+
+def _hinged(block: F64, hinges: tuple[float, ...]) -> F64:
+    """Return (n_origin, n_block, 1 + n_hinge): the value itself and what exceeds each hinge."""
+    return np.stack([block, *(np.maximum(block - hinge, 0.0) for hinge in hinges)], axis=2)
+
+
+def _day_starts(n_block: int, per_day: int) -> range:
+    """Return where the days ahead begin: at least half a day each, after the day before the origin."""
+    return range(per_day, max(n_block - per_day // 2, per_day + 1), per_day)
+
+
+def _max(day: F64) -> F64:
+    return np.asarray(np.where(np.isnan(day), -np.inf, day).max(axis=1))
+
+
+def _min(day: F64) -> F64:
+    return np.asarray(np.where(np.isnan(day), np.inf, day).min(axis=1))
 
 
 def _bridge(axis: F64, steps_per_day: int) -> F64:

@@ -17,7 +17,6 @@ from streamproc.training.series.day import (
     forget,
     gram,
     left_out,
-    phi_of,
     row_weights,
     standard,
 )
@@ -70,12 +69,12 @@ def _used(made: Sample) -> list[str]:
 
 
 def _start_trust(made: Sample, weights: dict[str, float]) -> F64:
-    kernel, _ = gram(phi_of(made.rows, standard(made.rows, weights)), weights["curve"])
+    kernel = gram(made.rows, standard(made.rows, weights), weights["curve"])
     return row_weights(kernel, weights["ridge"], made.trust, made.target)
 
 
 def _block_error(made: Sample, weights: dict[str, float], trust: F64) -> float:
-    kernel, _ = gram(phi_of(made.rows, standard(made.rows, weights)), weights["curve"])
+    kernel = gram(made.rows, standard(made.rows, weights), weights["curve"])
     error = left_out(kernel, weights["ridge"] / trust, made.target)[:, : made.plan.n_lead]
     return float(np.abs(error).mean())
 
@@ -84,7 +83,7 @@ def _rolling_error(made: Sample, settings: Settings) -> float:
     """Return the mean absolute error over the last rows, each fold forecast from the rows before it."""
     n_row = len(made.target)
     edges = np.linspace(n_row * (1.0 - FOLD_SHARE), n_row, FOLDS + 1).astype(int)
-    kernel, _ = gram(phi_of(made.rows, standard(made.rows, settings.weights)), settings.weights["curve"])
+    kernel = gram(made.rows, standard(made.rows, settings.weights), settings.weights["curve"])
     total = 0.0
     for begin, end in zip(edges[:-1], edges[1:], strict=True):
         age = forget(made.place[:begin], made.plan.steps_per_day, settings.decay_days)
