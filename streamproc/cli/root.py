@@ -39,6 +39,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "measure how well events are found and named, and series forecast",
     ),
     "backtest": ("streamproc.cli.backtest", "judge models of a series by a rolling backtest"),
+    "compare": ("streamproc.cli.compare", "tell whether one model forecasts better than another"),
+    "report": ("streamproc.cli.report", "draw the result of a backtest as one HTML page"),
     "check": ("streamproc.cli.check", "check a site file, this machine, the broker and the topics"),
     "top": ("streamproc.cli.top", "show a running service: rates, latencies, alerts, forecasts, advice"),
     "topics": ("streamproc.cli.topics", "plan and apply the topics that the service needs"),

@@ -6,7 +6,7 @@ bands come only from errors of forecasts that had really been issued, each of wh
     key       lead bucket x block of hours of the local day           errors of a kind together
     scale     mean |error| per key, the past fading with `HALF_LIFE_DAYS`   how much this series errs these days
     pool      the last errors per key, over the scale they were issued with
-    level     which quantile of the pool stands for P05 .. P95: moved by `gamma` x (wanted - happened), per lead bucket
+    level     which quantile of the pool stands for P05 .. P95: moved by `gamma` x (wanted - happened) a day, per lead bucket
 
 The last line is adaptive conformal inference (Gibbs and Candes 2021), one level per quantile, so that a band may be
 right below and wrong above. Past the pool's end (level beyond 0 or 1) the outermost error is stretched. Quantiles are
@@ -38,12 +38,16 @@ EDGES_S = (
     172_800,
 )  # last second ahead of a bucket
 HALF_LIFE_DAYS = 10.0
-MEMORY_DAYS = 60
+MEMORY_DAYS = 90
 ROWS_MAX = 4096  # of a pool
 ROWS_MIN = 30  # fewer errors: a normal distribution with their mean size, wider
 WIDER = 1.3
 STRETCH = 4.0  # of the outermost error, per unit of level beyond the pool
-LEVEL_BEYOND = 0.25  # how far a level may leave 0 .. 1: after a bad month a band must find back
+# How far a level may move: past 0 and 1, and not past the middle. A bound keeps a level that has no effect any more
+# (its quantile lies on the middle already) from running away, and lets a band find back after a bad month.
+LEAST = np.array([-0.1, -0.1, -0.1, 0.5, 0.5, 0.5, 0.5])
+MOST = np.array([0.5, 0.5, 0.5, 0.5, 1.1, 1.1, 1.1])
+GAMMA = 0.03  # of a level per day
 MEAN_TO_SD = 1.2533141373155  # sqrt(pi / 2): of a normal distribution
 N_SHAPE = 201  # points of a quantile function
 NORMAL_SHAPE = (
@@ -58,7 +62,8 @@ class BandRules:
     n_bucket: int
     pool_rows: int
     fade: float  # what a scale keeps for each error that enters
-    gamma: float = 0.03
+    bucket_rows: tuple[float, ...]  # errors that enter a bucket in a day, but at least those of one forecast
+    gamma: float = GAMMA
 
 
 @dataclass(slots=True)
@@ -98,7 +103,8 @@ def rules_for(n_lead: int, step_s: int, origins_per_day: float) -> BandRules:
     # Errors that enter a key in a day, where all leads of the fullest bucket meet all blocks.
     per_day = max(1.0, origins_per_day * float(np.bincount(bucket).max()) / N_BLOCK)
     rows = int(np.clip(MEMORY_DAYS * per_day, ROWS_MIN * 2, ROWS_MAX))
-    return BandRules(n_bucket, rows, 0.5 ** (1.0 / (HALF_LIFE_DAYS * per_day)))
+    daily = tuple((np.bincount(bucket) * max(1.0, origins_per_day)).tolist())
+    return BandRules(n_bucket, rows, 0.5 ** (1.0 / (HALF_LIFE_DAYS * per_day)), daily)
 
 
 def keys_of(bucket: I64, slot: I64, step_s: int) -> I64:
@@ -106,8 +112,12 @@ def keys_of(bucket: I64, slot: I64, step_s: int) -> I64:
     return bucket * N_BLOCK + slot * step_s // (BLOCK_HOURS * 3600)
 
 
-def quantiles(state: BandState, middle: F64, key: I64) -> F64:
-    """Return the quantiles (7, n) around the middle (n,); NaN where the middle is or, but for P50, no error is known yet."""
+def quantiles(state: BandState, middle: F64, key: I64, smooth: int = 0) -> F64:
+    """Return the quantiles (7, n) around the middle (n,), in the order of the leads.
+
+    NaN where the middle is NaN or, but for P50, where no error is known yet. `smooth`: means over so many leads on both
+    sides, fewer at the first leads: a band has no steps where a block of hours ends.
+    """
     level = state.level[key // N_BLOCK].T  # (7, n)
     place = np.clip(level, 0.0, 1.0) * N_SHAPE - 0.5
     place = np.clip(place, 0.0, N_SHAPE - 1.0)
@@ -115,7 +125,7 @@ def quantiles(state: BandState, middle: F64, key: I64) -> F64:
     shape = state.shape[key[None, :], left]
     shape = shape + (place - left) * (state.shape[key[None, :], left + 1] - shape)
     beyond = np.maximum(np.maximum(-level, level - 1.0), 0.0)
-    out = np.sort(middle + _scales(state)[key] * shape * (1.0 + STRETCH * beyond), axis=0)
+    out = middle + _smooth(_scales(state)[key] * shape * (1.0 + STRETCH * beyond), smooth)
     out[:MEDIAN] = np.minimum(out[:MEDIAN], middle)
     out[MEDIAN + 1 :] = np.maximum(out[MEDIAN + 1 :], middle)
     out[MEDIAN] = middle
@@ -135,9 +145,9 @@ def learn(state: BandState, rules: BandRules, truth: F64, told: F64, key: I64) -
     for one in np.unique(bucket).tolist():
         rows = (bucket == one) & np.isfinite(told[0])
         if rows.any():
-            below = (truth[rows] <= told[:, rows]).mean(axis=1)  # (7,)
-            moved = state.level[one] + rules.gamma * (wanted - below)
-            state.level[one] = np.clip(moved, -LEVEL_BEYOND, 1.0 + LEVEL_BEYOND)
+            below = (truth[rows] <= told[:, rows]).sum(axis=1)  # (7,)
+            moved = state.level[one] + rules.gamma * (wanted * rows.sum() - below) / rules.bucket_rows[one]
+            state.level[one] = np.sort(np.clip(moved, LEAST, MOST))
     for one in np.unique(key).tolist():
         _take_in(state, rules, int(one), error[key == one])
 
@@ -153,6 +163,19 @@ def _take_in(state: BandState, rules: BandRules, key: int, error: F64) -> None:
     rows = (seen + np.arange(error.size)) % rules.pool_rows
     state.pool[key, rows] = error / unit if unit > 0.0 else 0.0
     state.count[key] = seen + error.size
+
+
+def _smooth(distance: F64, most: int) -> F64:
+    """Return means (7, n) over neighbours, at lead i over at most i / 3 on each side."""
+    if not np.isfinite(
+        distance
+    ).all():  # the first days: a mean over unknown errors would be unknown everywhere
+        return distance
+    n = distance.shape[1]
+    lead = np.arange(n)
+    side = np.minimum(np.minimum(lead // 3, n - 1 - lead), most)
+    total = np.concatenate([np.zeros((distance.shape[0], 1)), np.cumsum(distance, axis=1)], axis=1)
+    return np.asarray((total[:, lead + side + 1] - total[:, lead - side]) / (2 * side + 1), np.float64)
 
 
 def _scales(state: BandState) -> F64:

@@ -33,6 +33,7 @@ from streamproc.evaluation.series.result import Leak
 from streamproc.values import F64, I64, Bool
 
 FEW_A_DAY = 4  # origins a day up to which pools are sorted anew at each
+SMOOTH_S = 5400  # of a band, on each side
 AUDITED = 20  # origins that are asked again
 AUDIT_TOLERANCE = (
     1e-9  # of the largest forecast: a product of matrices may round by its shape, and by nothing else
@@ -191,6 +192,7 @@ def with_bands(series: Series, plan: Plan, middle: F64) -> F64:
     a_day = DAY_S / plan.every_s
     rules = bands.rules_for(n_lead, series.step_s, a_day)
     state = bands.BandState.fresh(rules)
+    smooth = SMOOTH_S // series.step_s
     bucket = bands.lead_buckets(n_lead, series.step_s)
     told = np.full((origins.size, len(LEVELS), n_lead), np.nan)
     lead = np.arange(n_lead)
@@ -207,7 +209,7 @@ def with_bands(series: Series, plan: Plan, middle: F64) -> F64:
         )
         if a_day <= FEW_A_DAY or series.day[origin] != series.day[before]:
             bands.refresh(state)
-        told[number] = bands.quantiles(state, middle[number], key[number])
+        told[number] = bands.quantiles(state, middle[number], key[number], smooth)
         before = origin
     return told[plan.warm.size :]
 
