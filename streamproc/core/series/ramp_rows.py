@@ -8,7 +8,8 @@ newest measurement. Columns, all before the origin:
     error      of the day-ahead forecast now, an hour ago and their mean: what it missed it keeps missing
     ramp       per lead: the same ramp 1..7 and 14 days ago
     planned    per lead: the ramp of the day-ahead forecast
-    season     cosine and sine of the year; weekend or holiday of the target
+    season     cosine and sine of the year, alone and times the newest six differences, the deviations and the errors: on
+               a summer afternoon a rise goes on, in winter it ends; weekend or holiday of the target
 
 The day-ahead forecast must have been issued at least `lag` places before the origin: its current error needs
 measurements that it has not seen. Late in the evening tomorrow's forecast from midnight does not exist: the newest one
@@ -31,6 +32,7 @@ from streamproc.core.series.scale import Scale
 from streamproc.values import F64, I64
 
 RECENT = 12
+SEASONAL = 6  # differences whose weight may change over the year
 RAMP_DAYS = (1, 2, 3, 4, 5, 6, 7, 14)
 STALE_HOURS = 2
 
@@ -91,8 +93,12 @@ def ramp_rows(
     missed = recent[:, :seen] - planned[:, lag - seen : lag][:, ::-1]  # newest first
     error = [missed[:, 0], missed[:, -1], missed.mean(axis=1)]
     phase = 2.0 * np.pi * history.day[origins] / YEAR_DAYS
-    common = np.stack([*deviation, *error, np.cos(phase), np.sin(phase)], axis=1)
-    common = np.concatenate([recent[:, :-1] - recent[:, 1:], common], axis=1)
+    cosine, sine = np.cos(phase)[:, None], np.sin(phase)[:, None]
+    steps = recent[:, :-1] - recent[:, 1:]
+    course = np.concatenate([steps[:, :SEASONAL], np.stack([*deviation, *error], axis=1)], axis=1)
+    common = np.concatenate(
+        [course, steps[:, SEASONAL:], cosine, sine, course * cosine, course * sine], axis=1
+    )
     by_lead = _by_lead(history, axis.filled, axis.place, origins, planned[:, lag - 1 :])
     stale = age[origins - 1] > STALE_HOURS * hour_steps(per_day)
     block = history.slot[origins] * n_block // per_day
