@@ -124,8 +124,12 @@ def quantiles(state: BandState, middle: F64, key: I64, smooth: int = 0) -> F64:
     left = np.minimum(place.astype(np.int64), N_SHAPE - 2)
     shape = state.shape[key[None, :], left]
     shape = shape + (place - left) * (state.shape[key[None, :], left + 1] - shape)
-    beyond = np.maximum(np.maximum(-level, level - 1.0), 0.0)
-    out = middle + _smooth(_scales(state)[key] * shape * (1.0 + STRETCH * beyond), smooth)
+    beyond = np.minimum(level, 0.0) + np.maximum(
+        level - 1.0, 0.0
+    )  # below 0: further down, above 1: further up
+    shape = shape + STRETCH * beyond * np.abs(shape)
+    out = middle + _smooth(_scales(state)[key] * shape, smooth)
+    out = np.maximum.accumulate(out, axis=0)  # they are in order but for the last bit
     out[:MEDIAN] = np.minimum(out[:MEDIAN], middle)
     out[MEDIAN + 1 :] = np.maximum(out[MEDIAN + 1 :], middle)
     out[MEDIAN] = middle

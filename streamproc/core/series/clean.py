@@ -85,8 +85,9 @@ def clean(value: F64, day: I64, steps_per_day: int) -> Cleaned:
             usual = _usual(before)
             out[rows], rescaled[rows] = _in_unit(value[rows], usual)
             verdict[rows] = _verdicts(out[rows], usual)
-            verdict[rows][runs.stuck(value[rows], length[rows])] = STUCK
-        runs.learn(value[rows], np.where(verdict[rows] == STUCK, 0, length[rows]))
+            still = runs.stuck(value[rows], length[rows]) & (verdict[rows] == FINE)
+            verdict[rows][still] = STUCK
+        runs.learn(value[rows], np.where(verdict[rows] == FINE, length[rows], 0))
         # A level that stays is the new usual; else it would be called a spike for ever.
         spikes = verdict[rows] == SPIKE
         stays = 2 * int(spikes.sum()) > int(np.isfinite(value[rows]).sum())
@@ -146,8 +147,9 @@ def _usual(before: F64) -> _Usual:
 
 
 def _in_unit(value: F64, usual: _Usual) -> tuple[F64, Bool]:
-    size = np.abs(value)
-    up = (size > BEYOND * usual.top) & (size / UNIT <= 2.0 * usual.top) & (usual.top > 0.0) & ~_nines(size)
+    size, room = np.abs(value), usual.high - usual.low
+    ordinary = (value / UNIT >= usual.low - room) & (value / UNIT <= usual.high + room)
+    up = (size > BEYOND * usual.top) & ordinary & (usual.top > 0.0) & ~_nines(size)
     # From below only into the usual range, and only where a thousandth of a value is not a value itself.
     narrow = usual.size_low > NARROW_RATIO * usual.size_mid
     down = (

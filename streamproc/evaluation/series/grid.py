@@ -70,6 +70,10 @@ def series_of(rows: Rows, wanted: Wanted, zone: ZoneInfo, holidays: str | None, 
     t_s, keep = _utc(rows, zone, found)
     target, known = rows.target[keep], rows.known[keep]
     t_s, line = t_s[keep], rows.line[keep]
+    if not np.isfinite(target).any():
+        raise DataError(
+            f"{rows.path}: column {wanted.target!r} holds no number in a row with a time; is it the right one?"
+        )
     if np.any(np.diff(t_s) < 0):
         back = int(np.flatnonzero(np.diff(t_s) < 0)[0]) + 1
         words = f"rows are not in the order of time, first at row {line[back]}; they were sorted"
@@ -111,19 +115,19 @@ def series_of(rows: Rows, wanted: Wanted, zone: ZoneInfo, holidays: str | None, 
 def _utc(rows: Rows, zone: ZoneInfo, found: list[Finding]) -> tuple[I64, Bool]:
     """Return UTC seconds (n_row,) and which rows have one."""
     if rows.no_time:
-        found.append(Finding("no_time", rows.no_time, f"{rows.no_time} rows without a time were left out"))
+        found.append(Finding("no_time", rows.no_time, f"rows without a time, left out: {rows.no_time}"))
     if not rows.is_local:
         return rows.time_s, np.ones(rows.time_s.size, np.bool_)
     t_s, never, twofold = to_utc(rows.time_s, zone)
     if never.any():
         words = (
-            f"{int(never.sum())} rows name a local time that {zone.key} skipped when the clocks went forward, first row "
-            f"{rows.line[never][0]}; they were left out. If the file keeps standard time all year, give --zone Etc/GMT-10 "
-            "or the like"
+            f"rows left out because {zone.key} skipped their local time when the clocks went forward: "
+            f"{int(never.sum())}, first row {rows.line[never][0]}. If the file keeps standard time all year, give --zone "
+            "Etc/GMT-10 or the like"
         )
         found.append(Finding("time_never_was", int(never.sum()), words))
     if twofold:
-        words = f"{twofold} rows name a local time that exists twice; the first one in the file was taken for the earlier"
+        words = f"rows with a local time that exists twice, the first in the file taken for the earlier: {twofold}"
         found.append(Finding("time_twice", twofold, words))
     return t_s, ~never
 
@@ -153,7 +157,7 @@ def _places(
     main = int(phase[np.argmax(counts)]) if exact else 0
     off = int((t_s % step != main).sum()) if exact else 0
     if off:
-        words = f"{off} rows lie beside the grid of {words_of(step)}; each counts for the nearest interval"
+        words = f"rows beside the grid of {words_of(step)}, each counted for the nearest interval: {off}"
         found.append(Finding("beside_grid", off, words))
     number = (t_s - main + (step // 2 if exact else 0)) // step
     place = number - number[0]
@@ -180,10 +184,10 @@ def _placed(
         differs = np.zeros(n, np.bool_)
         differs[place[twin]] = True
         differs &= high > low
-        words = f"{int(twin.sum())} rows have the time of another row"
+        words = f"rows with the time of another row: {int(twin.sum())}"
         if differs.any():
             mean[differs] = np.nan
-            words += f"; {int(differs.sum())} times with different values count as unknown"
+            words += f", of which with another value, unknown for that: {int(differs.sum())}"
         found.append(
             Finding("duplicate", int(twin.sum()), words, local_words(int(grid_t[place[twin][0]]), zone))
         )
@@ -214,25 +218,27 @@ def _value_findings(
     def of(kind: str, rows: Bool, words: str) -> Iterator[Finding]:
         if rows.any():
             first = local_words(int(t_s[np.argmax(rows)]), zone)
-            yield Finding(kind, int(rows.sum()), f"{int(rows.sum())} {words}", first)
+            yield Finding(kind, int(rows.sum()), f"{words}: {int(rows.sum())}", first)
 
     missing = ~np.isfinite(raw)
     holes = int((np.diff(missing.astype(np.int8), prepend=0) == 1).sum())
     yield from of(
-        "gap", missing, f"intervals of {words_of(step)} without a value, in {holes} gaps; not scored"
+        "gap", missing, f"intervals of {words_of(step)} without a value (in gaps: {holes}), not scored"
     )
     verdict = cleaned.verdict
     yield from of(
-        "unit", cleaned.rescaled, "values are a thousand times too large or small: another unit, undone"
+        "unit",
+        cleaned.rescaled,
+        "values a thousand times too large or small, taken for another unit, which was undone",
     )
     yield from of(
-        "spike", verdict == clean.SPIKE, "values far outside of all before: scored, not learnt from"
+        "spike", verdict == clean.SPIKE, "values far outside of all before, scored but not learnt from"
     )
-    yield from of("zero", verdict == clean.ZERO, "zeros that look like an outage: scored, not learnt from")
+    yield from of("zero", verdict == clean.ZERO, "zeros that look like an outage, scored but not learnt from")
     yield from of(
-        "stuck", verdict == clean.STUCK, "values of a meter that stood still: scored, not learnt from"
+        "stuck", verdict == clean.STUCK, "values of a meter that stood still, scored but not learnt from"
     )
-    yield from of("negative", raw < 0.0, "values are negative; kept")
+    yield from of("negative", raw < 0.0, "negative values, kept")
     known = raw[~missing]
     if known.size and known.min() == known.max():
         yield Finding("constant", known.size, f"the series is constant: {known[0]:g}")
@@ -241,7 +247,7 @@ def _value_findings(
 def _clock_findings(offset: I64, t_s: I64, zone: ZoneInfo) -> Iterator[Finding]:
     turned = np.flatnonzero(np.diff(offset))
     if turned.size:
-        words = f"{turned.size} clock changes in {zone.key}; the grid is UTC, days and hours are local"
+        words = f"clock changes in {zone.key}, where the grid keeps UTC and days and hours are local: {turned.size}"
         yield Finding("clock_change", turned.size, words, local_words(int(t_s[turned[0] + 1]), zone))
 
 
@@ -249,4 +255,4 @@ def _known_findings(known: F64, names: tuple[str, ...]) -> Iterator[Finding]:
     for column, name in enumerate(names):
         count = int((~np.isfinite(known[:, column])).sum())
         if count:
-            yield Finding("known_gap", count, f"{count} intervals without {name!r}")
+            yield Finding("known_gap", count, f"intervals without {name!r}: {count}")

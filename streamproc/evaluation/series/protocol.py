@@ -30,6 +30,7 @@ from streamproc.errors import DataError
 from streamproc.evaluation.series.baselines import baseline, fall_back
 from streamproc.evaluation.series.grid import Series
 from streamproc.evaluation.series.result import Leak
+from streamproc.evaluation.series.zone import local_words
 from streamproc.values import F64, I64, Bool
 
 FEW_A_DAY = 4  # origins a day up to which pools are sorted anew at each
@@ -91,12 +92,11 @@ def plan_of(
     except ValueError as error:
         raise DataError(f"--every: {error}") from error
     until = int(np.searchsorted(series.t_s, until_s))
-    last = series.when(series.t_s.size - 1)
     origins = rows[(rows >= until) & (rows + n_lead <= series.t_s.size)]
     if until == 0 or origins.size == 0:
         raise DataError(
-            f"--train-until: from {series.when(until)} on there is nothing to forecast and judge, or nothing to learn "
-            f"from before; the series reaches from {series.when(0)} to {last}"
+            f"--train-until: before {local_words(until_s, series.zone)} there is nothing to learn from, or after it no "
+            f"whole forecast to judge; the series reaches from {series.when(0)} to {series.when(series.t_s.size - 1)}"
         )
     # A third of the past at most: the first fits of the warm-up need something to learn from too.
     warm_rows = min(warm_s // series.step_s, until // 3)
@@ -193,6 +193,7 @@ def with_bands(series: Series, plan: Plan, middle: F64) -> F64:
     rules = bands.rules_for(n_lead, series.step_s, a_day)
     state = bands.BandState.fresh(rules)
     smooth = SMOOTH_S // series.step_s
+    good = series.cleaned.good  # a wild value of a meter must not widen the bands for weeks
     bucket = bands.lead_buckets(n_lead, series.step_s)
     told = np.full((origins.size, len(LEVELS), n_lead), np.nan)
     lead = np.arange(n_lead)
@@ -203,7 +204,7 @@ def with_bands(series: Series, plan: Plan, middle: F64) -> F64:
         bands.learn(
             state,
             rules,
-            series.truth[origins[passed[0]] + passed[1]],
+            good[origins[passed[0]] + passed[1]],
             told[passed[0], :, passed[1]].T,
             key[passed],
         )
