@@ -5,7 +5,8 @@
     day 1, 2, 7, 14; week    the same clock time on earlier days and its mean over 7 days, minus the level
     last 1, 3, 12, 24 h      means before the origin, minus the level
     day, week change         of the last 24 hours against the 24 hours before and against a week ago
-    ahead                    per known column: then, a day before, mean of the 3 and 24 hours until then, extremes of the day
+    ahead                    per known column: then, then against the mean of the same time on the 7 days before, a day
+                             before, mean of the 3 and 24 hours until then, extremes of the day
 
 A column of an interval whose clock time of yesterday lies after the origin uses the newest earlier day that does not.
 """
@@ -49,7 +50,7 @@ def tree_rows(history: History, places_from: I64, plan: DayPlan, forecast: F64, 
     for days in (1, 6):
         end = places_from - days * per_day
         columns.append(_wide(last_day - (running[end] - running[end - per_day]) / per_day, n_lead))
-    columns += _known(history, place, per_day, hour)
+    columns += _known(history, place, behind, per_day, hour)
     return np.stack([np.asarray(column, np.float64) for column in columns], axis=2).reshape(place.size, -1)
 
 
@@ -57,7 +58,7 @@ def _wide(column: F64, n_lead: int) -> F64:
     return np.repeat(column[:, None], n_lead, axis=1)
 
 
-def _known(history: History, place: I64, per_day: int, hour: int) -> list[F64]:
+def _known(history: History, place: I64, behind: I64, per_day: int, hour: int) -> list[F64]:
     made = []
     for at in range(history.known.shape[1]):
         axis = np.concatenate(
@@ -69,5 +70,6 @@ def _known(history: History, place: I64, per_day: int, hour: int) -> list[F64]:
         first = place[:, : min(per_day, place.shape[1])]
         window = np.nan_to_num(axis[first], nan=0.0)
         extremes = [_wide(f, place.shape[1]) for f in (window.max(axis=1), window.min(axis=1))]
-        made += [axis[place], axis[place - per_day], near, long, *extremes]
+        usual = np.mean([axis[place - (days + behind) * per_day] for days in range(1, 8)], axis=0)
+        made += [axis[place], axis[place] - usual, axis[place - per_day], near, long, *extremes]
     return made

@@ -3,7 +3,8 @@
     days known      members
     < 3             last value and same time yesterday, halves
     < 45            last value, same time yesterday and last week; weights learnt
-    >= 45           + ridge and kernel ridge of the day, and with many origins a day the intraday ramp
+    >= 45           + ridge and kernel ridge of the day, pooled ridge of the interval; with many origins a day the
+                      intraday ramp
     >= 60           + trees on the kernel ridge's residual and alone; >= 120 with many origins + trees on the ramp
 
 A member that has not shown skill on the newest part of the past has no weight and is not fitted again, but the fallbacks
@@ -18,6 +19,7 @@ from streamproc.core.series.fallback import Persistence, Seasonal
 from streamproc.core.series.history import History
 from streamproc.core.series.model import Recipe
 from streamproc.training.series.blend import Blend
+from streamproc.training.series.pooled import Pooled
 from streamproc.training.series.ramp import Ramp
 from streamproc.training.series.ramp_trees import RampTrees
 from streamproc.training.series.recipes import Ridge
@@ -40,7 +42,7 @@ def members(history: History, until: int, origin_slots: I64, *, trees: bool = Tr
     chosen.append(Seasonal(7, "last_week"))
     rolling = len(np.unique(origin_slots)) >= ORIGINS_RAMP
     if known >= DAYS_RIDGE:
-        chosen += [Ridge(), Ridge("kernel", curved=True)]
+        chosen += [Ridge(), Ridge("kernel", curved=True), Pooled()]
         chosen += [Ramp()] if rolling else []
     if trees and known >= DAYS_TREES:
         chosen += [Trees(), Trees("trees_alone", alone=True)]
