@@ -70,6 +70,7 @@ def compare(first: Result, second: Result) -> Comparison:
     if first.asked.train_until != second.asked.train_until:
         notes.append("the tests begin at different times: only days that both have are compared")
     twins = {method.name for method in first.models} & {method.name for method in second.models}
+    twins = set() if first is second else twins
     pairs = [
         _difference(
             _named("A", a.name, twins), a.daily, _named("B", b.name, twins), b.daily, first.asked.seed

@@ -1,13 +1,21 @@
-"""The models that can be asked for by name."""
+"""The models that can be asked for by name.
+
+best          a blend of all below and of trees, by what the past of the series says; without a name this one
+blend         the same without trees
+ridge         one closed-form linear model per origin of the day
+kernel        the same with the radial part of a kernel ridge
+weekly mean   the same time in the last weeks
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 
 from streamproc.core.series.history import History
-from streamproc.core.series.model import Recipe
+from streamproc.core.series.model import Fitted, Recipe
 from streamproc.errors import DataError
 from streamproc.training.series.recipes import Ridge
 from streamproc.values import F64, I64
@@ -39,15 +47,44 @@ class WeeklyMean:
         return np.where(count > 0, np.nansum(value, axis=2) / np.maximum(count, 1), np.nan)
 
 
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The recipe that fits the series: a blend whose members and weights come from its past (`training.series.best`)."""
+
+    name: str = "best"
+    trees: bool = True
+
+    def settle(self, history: History, until: int, n_lead: int, origin_slots: I64) -> Recipe:
+        """Return the blend with its members settled and its weights learnt on `value[:until]`."""
+        from streamproc.training.series.best import best  # noqa: PLC0415 - trees are an optional part
+
+        return best(history, until, n_lead, origin_slots, trees=self.trees)
+
+    def fit(self, history: History, until: int, n_lead: int, origin_slots: I64) -> Fitted:
+        """Return the blend fitted on `value[:until]`; raises DataError when nothing can be learnt from it."""
+        return self.settle(history, until, n_lead, origin_slots).fit(history, until, n_lead, origin_slots)
+
+
+NEED_TREES = ("best", "blend")
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (Ridge(), Ridge("kernel", curved=True), WeeklyMean())
+    recipe.name: recipe
+    for recipe in (
+        Best(),
+        Best("blend", trees=False),
+        Ridge(),
+        Ridge("kernel", curved=True),
+        WeeklyMean(),
+    )
 }
-DEFAULT = "ridge"
 
 
 def recipe_of(name: str | None) -> Recipe:
-    """Return a recipe; raises DataError with the names there are."""
-    recipe = RECIPES.get(name or DEFAULT)
-    if recipe is None:
+    """Return a recipe, without a name the best there is; raises DataError with the names there are."""
+    has_trees = find_spec("lightgbm") is not None
+    if name is None:
+        return RECIPES["best" if has_trees else "ridge"]
+    if name not in RECIPES:
         raise DataError(f"--model {name!r}: there is no such model; there are {', '.join(RECIPES)}")
-    return recipe
+    if name in NEED_TREES and not has_trees:
+        raise DataError(f'--model {name!r} needs LightGBM: pip install "streamproc[train]"')
+    return RECIPES[name]

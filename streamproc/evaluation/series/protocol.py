@@ -35,7 +35,7 @@ from streamproc.values import F64, I64, Bool
 
 FEW_A_DAY = 4  # origins a day up to which pools are sorted anew at each
 SMOOTH_S = 5400  # of a band, on each side
-AUDITED = 20  # origins that are asked again
+AUDITED_FITS, AUDITED_ORIGINS = 5, 4  # fits that are repeated, and origins of each that are asked again
 AUDIT_TOLERANCE = (
     1e-9  # of the largest forecast: a product of matrices may round by its shape, and by nothing else
 )
@@ -63,9 +63,9 @@ class Told:
     """All forecasts of one method."""
 
     name: str
-    words: str
     quantiles: F64  # (n_origin, 7, n_lead), of the test's origins
     replaced: Bool  # (n_origin, n_lead), where the fallback spoke
+    chosen: Recipe | None = None  # as settled before the test; None: a baseline
     fits: int = 0
     notes: tuple[str, ...] = ()
 
@@ -76,6 +76,7 @@ class Fits:
 
     count: int = 0
     refused: list[str] = field(default_factory=list)
+    chosen: Recipe | None = None  # as settled before the test
 
 
 def plan_of(
@@ -132,14 +133,12 @@ def middles(series: Series, recipe: Recipe, plan: Plan, step: Callable[[], None]
     out = np.full((origins.size, plan.n_lead), np.nan)
     fits = Fits()
     age = (origins - plan.until) // plan.refit_rows
-    chosen: Recipe | None = None
     for group in np.unique(age).tolist():
         rows = np.flatnonzero(age == group)
-        if (
-            chosen is None or group == 0
-        ):  # settings are chosen for the warm-up, once more for the test, and then stand
-            chosen = settled(series, recipe, plan, int(origins[rows[0]]))
-        fitted, good = fitted_at(series, chosen, plan, int(origins[rows[0]]), fits)
+        # Settings are chosen for the warm-up, once more for the test, and then stand.
+        if fits.chosen is None or group == 0:
+            fits.chosen = settled(series, recipe, plan, int(origins[rows[0]]))
+        fitted, good = fitted_at(series, fits.chosen, plan, int(origins[rows[0]]), fits)
         if fitted is not None:
             for call in _calls(series, origins, rows):
                 out[call] = _asked(series, fitted, good, origins[call], plan.n_lead)
@@ -227,38 +226,39 @@ def told_by(series: Series, recipe: Recipe, plan: Plan, step: Callable[[], None]
     """Return the forecasts of a recipe over the whole plan."""
     middle, fits = middles(series, recipe, plan, step)
     middle, replaced = fall_back(middle, series, plan.all_origins)
-    notes = []
+    notes = [*_weights(recipe.name, fits.chosen)]
     if fits.refused:
         tried = len(fits.refused) + fits.count
         notes.append(f"{recipe.name}: {len(fits.refused)} of {tried} fits were refused: {fits.refused[-1]}")
     quantiles = with_bands(series, plan, middle)
-    return Told(recipe.name, "", quantiles, replaced[plan.warm.size :], fits.count, tuple(notes))
+    return Told(recipe.name, quantiles, replaced[plan.warm.size :], fits.chosen, fits.count, tuple(notes))
 
 
-def audit(series: Series, recipe: Recipe, plan: Plan, told: Told, seed: int) -> Leak:
+def audit(series: Series, plan: Plan, told: Told, seed: int) -> Leak:
     """Return how many of some origins' medians move when all that came later is taken out of the series itself.
 
-    The series is cut off behind the origin before anything else happens: cleaning, settings, fit and forecast begin
-    anew. Only the newest fit before an origin is repeated, with the settings of its time.
+    The series is cut off behind the origin before anything else happens: cleaning, fit and forecast begin anew. The
+    settings are those chosen before the test.
     """
-    chosen = np.sort(np.random.default_rng(seed).permutation(plan.origins.size)[:AUDITED])
     age = (plan.origins - plan.until) // plan.refit_rows
-    moved = 0
-    first = int(plan.origins[0])
-    choice = settled(cut(series, first, plan.n_lead), recipe, plan, first)
-    for number in chosen.tolist():
-        origin = int(plan.origins[number])
-        past = cut(series, origin, plan.n_lead)
-        until = int(plan.origins[np.argmax(age == age[number])])
-        fitted, good = fitted_at(past, choice, plan, until, Fits())
-        told_now = np.full((1, plan.n_lead), np.nan)
-        if fitted is not None:
-            told_now = _asked(past, fitted, good, np.array([origin]), plan.n_lead)
-        now, _ = fall_back(told_now, past, np.array([origin]))
-        before = told.quantiles[number, MEDIAN]
-        room = AUDIT_TOLERANCE * float(np.nanmax(np.abs(before), initial=0.0))
-        moved += not np.allclose(now[0], before, rtol=0.0, atol=room, equal_nan=True)
-    return Leak(chosen.size, int(moved))
+    draws = np.random.default_rng(seed)
+    count, moved = 0, 0
+    assert told.chosen is not None
+    for group in np.sort(draws.permutation(np.unique(age))[:AUDITED_FITS]).tolist():
+        rows = np.flatnonzero(age == group)
+        until = int(plan.origins[rows[0]])
+        fitted, _ = fitted_at(cut(series, until, plan.n_lead), told.chosen, plan, until, Fits())
+        for number in np.sort(draws.permutation(rows)[:AUDITED_ORIGINS]).tolist():
+            origin = plan.origins[number : number + 1]
+            past = cut(series, int(origin[0]), plan.n_lead)
+            good = stuck_from_start(past.cleaned, past.raw, until)
+            unsaid = np.full((1, plan.n_lead), np.nan)
+            said = unsaid if fitted is None else _asked(past, fitted, good, origin, plan.n_lead)
+            now, before = fall_back(said, past, origin)[0][0], told.quantiles[number, MEDIAN]
+            room = AUDIT_TOLERANCE * float(np.nanmax(np.abs(before), initial=0.0))
+            count += 1
+            moved += not np.allclose(now, before, rtol=0.0, atol=room, equal_nan=True)
+    return Leak(count, moved)
 
 
 def cut(series: Series, origin: int, n_lead: int) -> Series:
@@ -271,8 +271,18 @@ def cut(series: Series, origin: int, n_lead: int) -> Series:
     return replace(series, raw=raw, truth=cleaned.value, cleaned=cleaned, known=known)
 
 
+def _weights(name: str, chosen: Recipe | None) -> list[str]:
+    """Return of what a blend is made, if it is one."""
+    members, weight = getattr(chosen, "members", None), getattr(chosen, "weight", None)
+    if not members or weight is None:
+        return []
+    share = weight.mean(axis=1).tolist()
+    parts = [f"{one.name} {part:.2f}" for one, part in zip(members, share, strict=True) if part >= 0.005]
+    return [f"{name}: weights learnt before the test, mean over the leads: {', '.join(parts)}"]
+
+
 def told_by_baseline(series: Series, name: str, plan: Plan) -> Told:
     """Return the forecasts of a baseline, with bands by the same rule."""
     middle = baseline(name, series, plan.all_origins, plan.n_lead)
     quantiles = with_bands(series, plan, middle)
-    return Told(name, "", quantiles, np.zeros((plan.origins.size, plan.n_lead), np.bool_))
+    return Told(name, quantiles, np.zeros((plan.origins.size, plan.n_lead), np.bool_))

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from streamproc.core.series.calendar import DAY_S
 from streamproc.core.series.model import Recipe
+from streamproc.errors import DataError
 from streamproc.evaluation.series.baselines import BASELINES, NAIVE_7D
 from streamproc.evaluation.series.durations import clock_of, seconds_of, words_of
 from streamproc.evaluation.series.grid import Finding, Series, series_of
@@ -67,7 +69,7 @@ def evaluate(question: Question, recipes: Sequence[Recipe], listener: Listener) 
     for recipe in recipes:
         listener.begins(recipe.name, n_groups(plan))
         one = told_by(series, recipe, plan, listener.done)
-        leaks[one.name] = audit(series, recipe, plan, one, question.seed)
+        leaks[one.name] = audit(series, plan, one, question.seed)
         told.append(one)
     return result_of(question, series, plan, told, bases, leaks)
 
@@ -76,6 +78,8 @@ def prepare(question: Question) -> tuple[Series, Plan]:
     """Return the series and the plan of a question; raises DataError."""
     zone = zone_of(question.zone)
     step_s = seconds_of(question.step, "--step") if question.step else None
+    if step_s is not None and DAY_S % step_s:
+        raise DataError(f"--step {question.step!r} does not divide a day; write PT15M, PT30M or PT1H")
     rows = read_rows(question.path, question.wanted)
     series = series_of(rows, question.wanted, zone, question.holidays, step_s)
     if question.train_until is None:
