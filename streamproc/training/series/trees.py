@@ -20,7 +20,7 @@ from streamproc.core.series.tree_rows import tree_rows
 from streamproc.training.series.choose import choose
 from streamproc.training.series.day import Sample, Settings, fit_part, sample, unseen
 from streamproc.training.series.plans import plans
-from streamproc.values import F64, I64
+from streamproc.values import F32, F64, I64
 
 ROUNDS = 250
 ROWS_MAX = 60_000
@@ -72,16 +72,16 @@ def issue(part: TreePart, history: History, places_from: I64) -> F64:
     z = part_at(part.linear, history, places_from)
     level = day_rows(history, places_from, plan).level
     rows = tree_rows(history, places_from, plan, np.nan_to_num(z - level[:, None]), level)
-    start, rows = _start(rows, part.alone)
-    made = (start + np.asarray(part.booster.predict(rows, num_threads=1))).reshape(z.shape)
+    start, seen = _start(rows, part.alone)
+    made = (start + np.asarray(part.booster.predict(seen, num_threads=1))).reshape(z.shape)
     return np.where(np.isnan(z), np.nan, made + level[:, None])
 
 
-def _start(rows: F64, alone: bool) -> tuple[F64, F64]:
-    """Return what the trees add to (n_row,) and the columns they see."""
+def _start(rows: F64, alone: bool) -> tuple[F64, F32]:
+    """Return what the trees add to (n_row,) and the columns they see, in float32 as ONNX sees them."""
     if not alone:
-        return rows[:, FORECAST_COLUMN], rows
-    return rows[:, WEEK_COLUMN], np.delete(rows, FORECAST_COLUMN, axis=1)
+        return rows[:, FORECAST_COLUMN], rows.astype(np.float32)
+    return rows[:, WEEK_COLUMN], np.delete(rows, FORECAST_COLUMN, axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
