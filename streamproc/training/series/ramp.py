@@ -31,6 +31,7 @@ LEADS_FITTED_MAX = 16  # further leads lie on the straight line between their ne
 RIDGE = 1.0
 LOCAL_RIDGES = (0.3, 3.0, 30.0, 300.0, np.inf)  # inf: pooled weights only
 HELD_SHARE = 0.25  # newest part of the past, on which the local ridge is chosen
+NEIGHBOUR = 0.5  # of a row in the block before or after
 ROUNDS = 2  # of re-weighting towards absolute errors
 ABSOLUTE_FROM = 0.5  # median absolute errors: smaller ones count as squares
 
@@ -174,7 +175,7 @@ def _absolute_ridge(x: F64, ramp: F64) -> tuple[F64, F64]:
 
 
 def _by_block(x: F64, left: F64, trust: F64, made: RampSample) -> tuple[F64, F64]:
-    """Return Gram matrices (n_block, p, p) and right sides (n_block, p); neighbouring blocks count half."""
+    """Return Gram matrices (n_block, p, p) and right sides (n_block, p); neighbouring blocks count `NEIGHBOUR`."""
     grams = np.zeros((made.n_block, x.shape[1], x.shape[1]))
     sides = np.zeros((made.n_block, x.shape[1]))
     for block in range(made.n_block):
@@ -182,7 +183,7 @@ def _by_block(x: F64, left: F64, trust: F64, made: RampSample) -> tuple[F64, F64
         side = (x[mine] * trust[mine, None]).T
         grams[block], sides[block] = side @ x[mine], side @ left[mine]
     return tuple(  # type: ignore[return-value]
-        each + 0.5 * (np.roll(each, 1, axis=0) + np.roll(each, -1, axis=0)) for each in (grams, sides)
+        each + NEIGHBOUR * (np.roll(each, 1, axis=0) + np.roll(each, -1, axis=0)) for each in (grams, sides)
     )
 
 
