@@ -95,6 +95,23 @@ def test_no_forecast_moves_when_the_load_after_its_origin_changes(tmp_path: Path
         )
 
 
+@pytest.mark.parametrize("name", ["ridge", "kernel"])
+def test_nothing_moves_either_where_many_origins_of_a_day_share_a_call(tmp_path: Path, name: str) -> None:
+    value = load(24 * DAYS)
+    changed = value.copy()
+    at = 24 * 64 + 7
+    changed[at:] += 40.0
+    rhythm = {"every": "PT1H", "horizon": "PT6H", "train_until": "2023-03-03"}
+    one, plan = prepared(tmp_path, value, **rhythm)
+    other, _ = prepared(tmp_path, changed, **rhythm)
+    upto = plan.origins <= at
+    before, after = (
+        middles(s, recipe_of(name), plan, lambda: None)[0][plan.warm.size :] for s in (one, other)
+    )
+    assert np.array_equal(before[upto], after[upto])
+    assert not np.array_equal(before, after)
+
+
 class Cheat(Spy):
     """A model that has kept the truth."""
 

@@ -34,7 +34,7 @@ UNIT = 1000.0
 BEYOND = 20.0  # times the largest value before: no load grows so within a day
 SPIKE_SPANS = 5.0
 ZERO_RATIO = 0.2  # P05 over the median of sizes: above, the series stays clear of zero
-NARROW_RATIO = 0.05  # P01 over the median: above, a thousandth of a value is no value
+NARROW_RATIO = 0.25  # P01 over the median of sizes: above, a thousandth of a value is no value
 STUCK_HOURS = 2.0
 STUCK_ROWS = 5
 STUCK_TIMES = 3.0  # as long as usual runs
@@ -59,6 +59,7 @@ class Cleaned:
 class _Usual:
     """What was usual in the days before."""
 
+    least: float  # smallest of the sizes
     top: float  # P99.5 of the sizes
     low: float  # P01 of the values
     high: float  # P99 of the values
@@ -143,7 +144,7 @@ class _Runs:
 def _usual(before: F64) -> _Usual:
     low, high = np.quantile(before, (0.01, 0.99)).tolist()
     size_low, size_p05, size_mid, top = np.quantile(np.abs(before), (0.01, 0.05, 0.5, 0.995)).tolist()
-    return _Usual(top, low, high, size_low, size_p05, size_mid)
+    return _Usual(float(np.abs(before).min()), top, low, high, size_low, size_p05, size_mid)
 
 
 def _in_unit(value: F64, usual: _Usual) -> tuple[F64, Bool]:
@@ -153,7 +154,7 @@ def _in_unit(value: F64, usual: _Usual) -> tuple[F64, Bool]:
     # From below only into the usual range, and only where a thousandth of a value is not a value itself.
     narrow = usual.size_low > NARROW_RATIO * usual.size_mid
     down = (
-        (size < usual.size_low / BEYOND)
+        (size < usual.least / BEYOND)
         & (size * UNIT >= usual.size_low / 2.0)
         & (size * UNIT <= 2.0 * usual.top)
     )

@@ -9,8 +9,8 @@ Nothing rests on the good behaviour of a model. It is handed a history whose val
 whose other columns end with the horizon. Origins of one day share a call, with the values up to the last of them; where
 there is one origin a day every call ends at its own. `audit` asks some origins again, each alone, and compares.
 
-What was known ahead of time is taken from its column at the time of the interval, as if it had been known all along.
-For a measured temperature that is an upper bound, and the result says so.
+What was known ahead of time is taken from its column at the time of the interval, as if it had been known all along,
+to the horizon of the last origin of the day. For a measured temperature that is an upper bound, and the result says so.
 """
 
 from __future__ import annotations
@@ -105,9 +105,12 @@ def plan_of(
     return Plan(n_lead, until, warm, origins, max(1, refit_s // series.step_s), every_s)
 
 
-def history_of(series: Series, good: F64, known_until: int, n_lead: int) -> History:
-    """Return what a model sees at an origin: `good` (n,) before `known_until`, and what is known ahead."""
-    stop = min(known_until + n_lead, good.size)
+def history_of(series: Series, good: F64, known_until: int, n_lead: int, stop: int = 0) -> History:
+    """Return what a model sees at an origin: `good` (n,) before `known_until`, and what is known ahead, before `stop`.
+
+    `stop` 0: with the horizon.
+    """
+    stop = stop or min(known_until + n_lead, good.size)
     value = good[:stop].copy()
     value[known_until:] = np.nan
     return History(
@@ -181,8 +184,8 @@ def _calls(series: Series, origins: I64, rows: I64) -> Sequence[I64]:
     return np.split(rows, np.flatnonzero(np.diff(day)) + 1)
 
 
-def _asked(series: Series, fitted: Fitted, good: F64, origins: I64, n_lead: int) -> F64:
-    return fitted.predict(history_of(series, good, int(origins[-1]), n_lead), origins, n_lead)
+def _asked(series: Series, fitted: Fitted, good: F64, origins: I64, n_lead: int, stop: int = 0) -> F64:
+    return fitted.predict(history_of(series, good, int(origins[-1]), n_lead, stop), origins, n_lead)
 
 
 def with_bands(series: Series, plan: Plan, middle: F64) -> F64:
@@ -247,13 +250,16 @@ def audit(series: Series, plan: Plan, told: Told, seed: int) -> Leak:
     for group in np.sort(draws.permutation(np.unique(age))[:AUDITED_FITS]).tolist():
         rows = np.flatnonzero(age == group)
         until = int(plan.origins[rows[0]])
-        fitted, _ = fitted_at(cut(series, until, plan.n_lead), told.chosen, plan, until, Fits())
+        fitted, _ = fitted_at(cut(series, until), told.chosen, plan, until, Fits())
         for number in np.sort(draws.permutation(rows)[:AUDITED_ORIGINS]).tolist():
             origin = plan.origins[number : number + 1]
-            past = cut(series, int(origin[0]), plan.n_lead)
+            past = cut(series, int(origin[0]))
             good = stuck_from_start(past.cleaned, past.raw, until)
             unsaid = np.full((1, plan.n_lead), np.nan)
-            said = unsaid if fitted is None else _asked(past, fitted, good, origin, plan.n_lead)
+            # What is known ahead is left as it was: to the horizon of the day's last origin.
+            alike = rows[series.day[plan.origins[rows]] == series.day[origin[0]]]
+            stop = int(plan.origins[alike[-1]]) + plan.n_lead
+            said = unsaid if fitted is None else _asked(past, fitted, good, origin, plan.n_lead, stop)
             now, before = fall_back(said, past, origin)[0][0], told.quantiles[number, MEDIAN]
             room = AUDIT_TOLERANCE * float(np.nanmax(np.abs(before), initial=0.0))
             count += 1
@@ -261,14 +267,12 @@ def audit(series: Series, plan: Plan, told: Told, seed: int) -> Leak:
     return Leak(count, moved)
 
 
-def cut(series: Series, origin: int, n_lead: int) -> Series:
-    """Return the series as it stood at an origin: no value from there on, no calendar beyond the horizon."""
+def cut(series: Series, origin: int) -> Series:
+    """Return the series as it stood at an origin: no value from there on."""
     raw = series.raw.copy()
     raw[origin:] = np.nan
     cleaned = clean.clean(raw, series.day, series.steps_per_day)
-    known = series.known.copy()
-    known[origin + n_lead :] = np.nan
-    return replace(series, raw=raw, truth=cleaned.value, cleaned=cleaned, known=known)
+    return replace(series, raw=raw, truth=cleaned.value, cleaned=cleaned)
 
 
 def _weights(name: str, chosen: Recipe | None) -> list[str]:
