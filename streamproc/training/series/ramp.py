@@ -29,11 +29,11 @@ ROWS_MAX = 40_000
 ROWS_MIN = 500
 LEADS_FITTED_MAX = 16  # further leads lie on the straight line between their neighbours' weights
 RIDGE = 1.0
-LOCAL_RIDGES = (0.3, 3.0, 30.0, 300.0, np.inf)  # inf: pooled weights only
+LOCAL_RIDGES = (0.1, 1.0, 10.0, 100.0, np.inf)  # inf: pooled weights only
 HELD_SHARE = 0.25  # newest part of the past, on which the local ridge is chosen
-NEIGHBOUR = 0.5  # of a row in the block before or after
-ROUNDS = 2  # of re-weighting towards absolute errors
-ABSOLUTE_FROM = 0.5  # median absolute errors: smaller ones count as squares
+NEIGHBOUR = 0.1  # of a row in the block before or after: tariffs switch on the half hour
+ROUNDS = 1  # of re-weighting towards absolute errors
+ABSOLUTE_FROM = 2.0  # median absolute errors: smaller ones count as squares; hot days must not be thrown away
 
 
 @dataclass(frozen=True, slots=True)
