@@ -22,9 +22,9 @@ def seconds_of(text: str, option: str) -> int:
 
 
 def words_of(seconds: int) -> str:
-    """Return the duration as ISO 8601, in the largest units that fit: 90000 is P1DT1H, a day PT24H."""
-    if seconds == 86_400:
-        return "PT24H"
+    """Return the duration as ISO 8601: hours up to two days, as horizons are spoken of, then days: PT48H, P7D."""
+    if seconds <= 172_800 and seconds % 3600 == 0:
+        return f"PT{seconds // 3600}H"
     days, rest = divmod(seconds, 86_400)
     time = "".join(f"{n}{letter}" for n, letter in zip(_clock(rest), "HMS", strict=True) if n)
     return "P" + (f"{days}D" if days else "") + (f"T{time}" if time else "")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from html import escape
 
 from streamproc.evaluation.page import STYLE, html_table
+from streamproc.evaluation.series.baselines import NAIVE_7D
 from streamproc.evaluation.series.draw import Band, Chart, Line, chart, legend
 from streamproc.evaluation.series.result import Example, Method, Part, Result
 from streamproc.evaluation.series.text import EDGE_HEAD, HEAD, edge_row, fixed, method_row, number, percent
@@ -23,7 +24,7 @@ MORE_STYLE = """
 .tiles { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1rem 0 }
 .tile { background: var(--panel); padding: .6rem 1rem; min-width: 9rem; border-radius: .3rem }
 .tile b { display: block; font-size: 1.6rem; line-height: 1.2 } .tile span { color: var(--soft); font-size: .85rem }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: .6rem 1.4rem }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: .6rem 1.4rem }
 .chart { width: 100%; height: auto; display: block } .chart path { fill: none }
 .chart text { font: 11px system-ui, sans-serif; fill: var(--soft) } .chart .end { text-anchor: end }
 .chart .mid { text-anchor: middle } .chart .grid { stroke: var(--rule) } .chart .rule { stroke: var(--want);
@@ -70,6 +71,7 @@ def page(result: Result) -> str:
         _by(result, "by_lead", "Mean absolute error by time ahead", unit),
         _by(result, "by_hour", "by hour of the interval, local", unit),
         _by(result, "by_season", "by season", unit),
+        _daily(result, unit),
         _coverage(result),
         "</div>",
         "<h2>Better than what everybody can do?</h2>",
@@ -90,7 +92,7 @@ def page(result: Result) -> str:
 
 def _tiles(result: Result) -> str:
     best = result.models[0] if result.models else result.methods[0]
-    edge = best.edges.get("seasonal naive 7 d")
+    edge = best.edges.get(NAIVE_7D)
     tiles = (
         (number(best.figures.mae), f"MAE {result.asked.unit}".strip()),
         (f"{fixed(best.figures.mape, 2)} %", "MAPE"),
@@ -122,7 +124,8 @@ def _fan(example: Example, unit: str) -> str:
             marker=len(example.before),
         )
     )
-    caption = f"{example.words}: issued {example.origin}, MAE {number(example.mae)}"
+    issued = example.origin[:16].replace("T", " ")
+    caption = f"{example.words}: issued {issued}, MAE {number(example.mae)}"
     return f"<figure>{figure}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
@@ -144,6 +147,8 @@ def time_words(example: Example) -> list[str]:
 def _by(result: Result, which: str, title: str, unit: str) -> str:
     groups: list[tuple[Method, Sequence[Part]]] = [(m, getattr(m, which)) for m in result.methods]
     words = [part.name for part in groups[0][1]]
+    if len(words) < 2:
+        return ""
     lines = [
         Line(m.name, [p.figures.mae for p in parts], f"c{min(at, 4)}") for at, (m, parts) in enumerate(groups)
     ]
@@ -154,13 +159,33 @@ def _by(result: Result, which: str, title: str, unit: str) -> str:
     return f"<figure>{drawn}<figcaption>{escape(title)}</figcaption></figure>"
 
 
+def _daily(result: Result, unit: str) -> str:
+    """Return the error of each local day: where a summer or a holiday stands out."""
+    shown = [m for m in result.methods if not m.is_baseline or m.name == NAIVE_7D]
+    if len(shown[0].daily.day) < 2:
+        return ""
+    lines = [
+        Line(
+            m.name,
+            [total / rows for total, rows in zip(m.daily.abs_error, m.daily.rows, strict=True)],
+            f"c{min(result.methods.index(m), 4)}",
+        )
+        for m in shown
+    ]
+    drawn = chart(Chart("Error by day", unit, _dates(shown[0].daily.day), lines[::-1], least=0.0))
+    return f"<figure>{drawn}<figcaption>by day, beside a week ago</figcaption></figure>"
+
+
+def _dates(days: Sequence[str]) -> list[str]:
+    every = max(1, len(days) // MARKS)
+    return [day[2:] if at % every == every // 2 else "" for at, day in enumerate(days)]
+
+
 def _coverage(result: Result) -> str:
     models = [method for method in result.models if method.rolling.coverage]
     if not models:
         return ""
-    days = models[0].rolling.last_day
-    every = max(1, len(days) // MARKS)
-    words = [day[2:] if at % every == every // 2 else "" for at, day in enumerate(days)]
+    words = _dates(models[0].rolling.last_day)
     lines = [
         Line(m.name, [100.0 * share for share in m.rolling.coverage], f"c{min(at, 4)}")
         for at, m in enumerate(models)
