@@ -219,6 +219,19 @@ def test_what_is_wrong_in_a_file_is_said_and_hardly_hurts(
     assert figures(result)["mae"] == pytest.approx(good, rel=0.1)
 
 
+def test_a_test_beyond_the_range_of_training_is_said(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def hot(rows: list[Row]) -> None:
+        for row in rows[1380:1385]:
+            row[1] = "170.0"
+
+    usual = found(asked(capfd, spoilt(tmp_path / "usual.csv", untouched)), "outside_training")
+    result = found(asked(capfd, spoilt(tmp_path / "hot.csv", hot)), "outside_training")
+    assert result["count"] == usual["count"] + 5  # noise alone goes beyond now and then
+    assert "'load' in the test outside of those before it" in result["words"]
+
+
 def test_two_values_of_one_time_are_unknown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     result = asked(capfd, spoilt(tmp_path / "bad.csv", twins))
     assert found(result, "gap")["count"] == 1  # the one whose twins differ

@@ -167,8 +167,25 @@ def notes_of(question: Question, series: Series, plan: Plan, told: Sequence[Told
     return notes + [note for one in told for note in one.notes]
 
 
-def _findings(series: Series, plan: Plan, told: Sequence[Told]) -> list[Finding]:
+def _left_range(series: Series, plan: Plan) -> list[Finding]:
+    """Return in which columns the test leaves the range of what was learnt from before it."""
     found = []
+    columns = [(series.name, series.cleaned.good), *zip(series.known_names, series.known.T, strict=True)]
+    for name, column in columns:
+        past, later = column[: plan.until], column[plan.until :]
+        if not np.isfinite(past).any():
+            continue
+        low, high = float(np.nanmin(past)), float(np.nanmax(past))
+        beyond = (later < low) | (later > high)
+        if beyond.any():
+            words = f"values of {name!r} in the test outside of those before it ({low:g} to {high:g}): {int(beyond.sum())}"
+            first = series.when(plan.until + int(np.argmax(beyond)))
+            found.append(Finding("outside_training", int(beyond.sum()), words, first))
+    return found
+
+
+def _findings(series: Series, plan: Plan, told: Sequence[Told]) -> list[Finding]:
+    found = _left_range(series, plan)
     days = plan.until / series.steps_per_day
     if days < SHORT_DAYS:
         words = f"only {days:.1f} days of history before the test; {SHORT_DAYS} and more are good"

@@ -100,7 +100,7 @@ def _left_out(result: Result) -> Iterator[str]:
     for method in result.models[:1]:
         share = method.figures.mape_left_out
         if share:
-            yield f"MAPE leaves out {share:.1%} of the rows: they are near zero"
+            yield f"MAPE leaves out {share:.2%} of the rows: they are near zero"
         if method.mae_not_suspect is not None and method.mae_not_suspect != method.figures.mae:
             yield f"{method.name}: MAE {number(method.mae_not_suspect)} on rows whose truth is not suspect"
     if result.span is None:
