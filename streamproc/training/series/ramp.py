@@ -20,7 +20,7 @@ from streamproc.errors import DataError
 from streamproc.training.series.choose import choose
 from streamproc.training.series.day import Sample, Settings, fit_part, past_only, sample, unseen
 from streamproc.training.series.plans import base_plan
-from streamproc.values import F64, I64
+from streamproc.values import F64, I64, Bool
 
 HOURS_MAX = 4
 ANCHORS = 8  # of its day-ahead models: every three hours
@@ -30,7 +30,7 @@ ROWS_MIN = 500
 LEADS_FITTED_MAX = 16  # further leads lie on the straight line between their neighbours' weights
 RIDGE = 1.0
 LOCAL_RIDGES = (0.1, 1.0, 10.0, 100.0, np.inf)  # inf: pooled weights only
-HELD_SHARE = 0.25  # newest part of the past, on which the local ridge is chosen
+PARTS = 16  # of the past; every fourth is held out to choose the local ridge: a refit is never older than that in life
 NEIGHBOUR = 0.1  # of a row in the block before or after: tariffs switch on the half hour
 ROUNDS = 1  # of re-weighting towards absolute errors
 ABSOLUTE_FROM = 2.0  # median absolute errors: smaller ones count as squares; hot days must not be thrown away
@@ -188,9 +188,9 @@ def _by_block(x: F64, left: F64, trust: F64, made: RampSample) -> tuple[F64, F64
 
 
 def _choose_local(made: RampSample) -> float:
-    """Return the local ridge with the least error on the newest part of the past."""
-    cut = int(len(made.ramp) * (1.0 - HELD_SHARE))
-    early, late = (_part(made, part) for part in (slice(0, cut), slice(cut, None)))
+    """Return the local ridge with the least error on every fourth part of the past, all seasons being among them."""
+    held = np.arange(len(made.ramp)) * PARTS // len(made.ramp) % 4 == 3
+    early, late = _part(made, ~held), _part(made, held)
     errors = []
     for ridge in LOCAL_RIDGES:
         mean, size, weight = fit_weights(early, ridge)
@@ -205,7 +205,7 @@ def _choose_local(made: RampSample) -> float:
     return LOCAL_RIDGES[int(np.argmin(errors))]
 
 
-def _part(made: RampSample, part: slice) -> RampSample:
+def _part(made: RampSample, part: Bool) -> RampSample:
     rows = made.rows
     kept = RampRows(rows.common[part], rows.by_lead[part], rows.newest[part], rows.block[part])
     return RampSample(kept, made.ramp[part], made.n_block)
