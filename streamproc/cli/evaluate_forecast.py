@@ -40,6 +40,7 @@ Step = Annotated[
 ]
 TimeFormat = Annotated[str | None, typer.Option(help="How times are written, as strptime: %d/%m/%Y %H:%M.")]
 Seed = Annotated[int, typer.Option(help="Of the days drawn for the intervals.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Processes. Number of cores.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Report = Annotated[Path | None, typer.Option(help="Write an HTML page.")]
 
@@ -64,6 +65,7 @@ def forecast(
     step: Step = None,
     time_format: TimeFormat = None,
     seed: Seed = 1,
+    jobs: Jobs = None,
     json: Json = False,
     report: Report = None,
 ) -> None:
@@ -75,7 +77,7 @@ def forecast(
     question = Question(
         series, wanted, zone, horizon, every, at, train_until, refit, unit, holidays, step, seed
     )
-    put_out(answer(question, [model]), json=json, report=report)
+    put_out(answer(question, [model], jobs), json=json, report=report)
 
 
 def backtest(
@@ -98,6 +100,7 @@ def backtest(
     step: Step = None,
     time_format: TimeFormat = None,
     seed: Seed = 1,
+    jobs: Jobs = None,
     json: Json = False,
     report: Report = None,
 ) -> None:
@@ -110,18 +113,18 @@ def backtest(
     question = Question(
         series, wanted, zone, horizon, every, at, train_until, refit, unit, holidays, step, seed
     )
-    put_out(answer(question, model or list(RECIPES)), json=json, report=report)
+    put_out(answer(question, model or list(RECIPES), jobs), json=json, report=report)
 
 
-def answer(question: Question, models: Sequence[str | None]) -> Result:
+def answer(question: Question, models: Sequence[str | None], jobs: int | None) -> Result:
     """Run the backtest, with a bar on a terminal."""
-    from streamproc.cli.evaluate import watching
+    from streamproc.cli.evaluate import cores, watching
     from streamproc.evaluation.series.models import recipe_of
     from streamproc.evaluation.series.run import Listener, evaluate
 
     recipes = [recipe_of(name) for name in dict.fromkeys(models)]
     with watching() as watch:
-        return evaluate(question, recipes, Listener(watch.begin, lambda: watch.step(None)))
+        return evaluate(question, recipes, Listener(watch.begin, lambda: watch.step(None)), jobs or cores())
 
 
 def put_out(result: Result, *, json: bool, report: Path | None) -> None:

@@ -14,8 +14,10 @@ from streamproc.errors import DataError
 from streamproc.evaluation.series.baselines import BASELINES, NAIVE_1D, NAIVE_7D, PERSISTENCE, baseline
 from streamproc.evaluation.series.grid import Series
 from streamproc.evaluation.series.models import RECIPES, recipe_of
-from streamproc.evaluation.series.protocol import Plan, audit, middles, n_groups, told_by, with_bands
+from streamproc.evaluation.series.plan import Plan
+from streamproc.evaluation.series.protocol import audit, told_by, with_bands
 from streamproc.evaluation.series.read import Wanted
+from streamproc.evaluation.series.refits import middles
 from streamproc.evaluation.series.run import Question, prepare
 from streamproc.values import F64, I64
 
@@ -69,7 +71,7 @@ def test_a_model_is_shown_nothing_of_the_future_and_is_fitted_every_week(tmp_pat
     assert plan.until == first
     assert plan.origins.tolist() == list(range(first, 24 * DAYS, 24))
     assert [until for until in spy.fits if until >= first] == [first, first + 168, first + 336]
-    assert told.fits == len(spy.fits) == n_groups(plan)
+    assert told.fits == len(spy.fits) == plan.n_fit
     assert all(count == 1 and last_is_known for _, count, last_is_known in spy.asked)
     assert plan.warm.size == 16  # a third of the 49 days before
     assert (told.quantiles[:, 3] == 1.0).all()
@@ -110,6 +112,14 @@ def test_nothing_moves_either_where_many_origins_of_a_day_share_a_call(tmp_path:
     )
     assert np.array_equal(before[upto], after[upto])
     assert not np.array_equal(before, after)
+
+
+def test_processes_change_nothing(tmp_path: Path) -> None:
+    series, plan = prepared(tmp_path, refit="P2D")
+    assert plan.n_fit >= 16
+    (alone, fits), (shared, also) = (middles(series, recipe_of("ridge"), plan, jobs=jobs) for jobs in (1, 2))
+    assert np.array_equal(alone, shared)
+    assert fits == also
 
 
 class Cheat(Spy):

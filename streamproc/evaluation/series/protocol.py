@@ -15,22 +15,21 @@ to the horizon of the last origin of the day. For a measured temperature that is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from streamproc.core.quantiles import LEVELS, MEDIAN
 from streamproc.core.series import bands, clean
-from streamproc.core.series.calendar import DAY_S, issue_rows
+from streamproc.core.series.calendar import DAY_S
 from streamproc.core.series.clean import stuck_from_start
-from streamproc.core.series.history import History
-from streamproc.core.series.model import Fitted, Recipe
-from streamproc.errors import DataError
+from streamproc.core.series.model import Recipe
 from streamproc.evaluation.series.baselines import baseline, fall_back
 from streamproc.evaluation.series.grid import Series
+from streamproc.evaluation.series.plan import Plan
+from streamproc.evaluation.series.refits import asked, fitted_at, middles
 from streamproc.evaluation.series.result import Leak
-from streamproc.evaluation.series.zone import local_words
 from streamproc.values import F64, I64, Bool
 
 FEW_A_DAY = 4  # origins a day up to which pools are sorted anew at each
@@ -39,23 +38,6 @@ AUDITED_FITS, AUDITED_ORIGINS = 5, 4  # fits that are repeated, and origins of e
 AUDIT_TOLERANCE = (
     1e-9  # of the largest forecast: a product of matrices may round by its shape, and by nothing else
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Which forecasts are issued when."""
-
-    n_lead: int
-    until: int  # first row of the test
-    warm: I64  # (n_warm,), origins before it
-    origins: I64  # (n_origin,), origins of the test
-    refit_rows: int
-    every_s: int
-
-    @property
-    def all_origins(self) -> I64:
-        """Return the origins of warm-up and test."""
-        return np.concatenate([self.warm, self.origins])
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,124 +50,6 @@ class Told:
     chosen: Recipe | None = None  # as settled before the test; None: a baseline
     fits: int = 0
     notes: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class Fits:
-    """What happened while a recipe was fitted."""
-
-    count: int = 0
-    refused: list[str] = field(default_factory=list)
-    chosen: Recipe | None = None  # as settled before the test
-
-
-def plan_of(
-    series: Series, horizon_s: int, every_s: int, at_s: int, until_s: int, refit_s: int, warm_s: int
-) -> Plan:
-    """Return the plan; raises DataError when no forecast of it could be judged."""
-    if horizon_s % series.step_s or horizon_s < series.step_s:
-        raise DataError(f"--horizon: {horizon_s} s is no multiple of the interval, {series.step_s} s")
-    if every_s % series.step_s:
-        raise DataError(f"--every: {every_s} s is no multiple of the interval, {series.step_s} s")
-    n_lead = horizon_s // series.step_s
-    try:
-        rows = issue_rows(series.t_s, series.offset_s, series.step_s, at_s, every_s)
-    except ValueError as error:
-        raise DataError(f"--every: {error}") from error
-    until = int(np.searchsorted(series.t_s, until_s))
-    origins = rows[(rows >= until) & (rows + n_lead <= series.t_s.size)]
-    if until == 0 or origins.size == 0:
-        raise DataError(
-            f"--train-until: before {local_words(until_s, series.zone)} there is nothing to learn from, or after it no "
-            f"whole forecast to judge; the series reaches from {series.when(0)} to {series.when(series.t_s.size - 1)}"
-        )
-    # A third of the past at most: the first fits of the warm-up need something to learn from too.
-    warm_rows = min(warm_s // series.step_s, until // 3)
-    warm = rows[(rows < until) & (rows >= until - warm_rows)]
-    return Plan(n_lead, until, warm, origins, max(1, refit_s // series.step_s), every_s)
-
-
-def history_of(series: Series, good: F64, known_until: int, n_lead: int, stop: int = 0) -> History:
-    """Return what a model sees at an origin: `good` (n,) before `known_until`, and what is known ahead, before `stop`.
-
-    `stop` 0: with the horizon.
-    """
-    stop = stop or min(known_until + n_lead, good.size)
-    value = good[:stop].copy()
-    value[known_until:] = np.nan
-    return History(
-        series.name,
-        series.step_s,
-        value,
-        series.slot[:stop],
-        series.day[:stop],
-        series.holiday[:stop],
-        series.known[:stop],
-        series.known_names,
-    )
-
-
-def n_groups(plan: Plan) -> int:
-    """Return how often a recipe is fitted."""
-    return int(np.unique((plan.all_origins - plan.until) // plan.refit_rows).size)
-
-
-def middles(series: Series, recipe: Recipe, plan: Plan, step: Callable[[], None]) -> tuple[F64, Fits]:
-    """Return the medians (n_warm + n_origin, n_lead) of a recipe, fitted anew on the way; NaN = it cannot say."""
-    origins = plan.all_origins
-    out = np.full((origins.size, plan.n_lead), np.nan)
-    fits = Fits()
-    age = (origins - plan.until) // plan.refit_rows
-    for group in np.unique(age).tolist():
-        rows = np.flatnonzero(age == group)
-        # Settings are chosen for the warm-up, once more for the test, and then stand.
-        if fits.chosen is None or group == 0:
-            fits.chosen = settled(series, recipe, plan, int(origins[rows[0]]))
-        fitted, good = fitted_at(series, fits.chosen, plan, int(origins[rows[0]]), fits)
-        if fitted is not None:
-            for call in _calls(series, origins, rows):
-                out[call] = _asked(series, fitted, good, origins[call], plan.n_lead)
-        step()
-    return out, fits
-
-
-def settled(series: Series, recipe: Recipe, plan: Plan, until: int) -> Recipe:
-    """Return the recipe with its settings chosen on the values before `until`, if it has any to choose."""
-    settle = getattr(recipe, "settle", None)
-    if settle is None:
-        return recipe
-    good = stuck_from_start(series.cleaned, series.raw, until)
-    slots = np.unique(series.slot[plan.all_origins])
-    try:
-        chosen: Recipe = settle(history_of(series, good, until, plan.n_lead), until, plan.n_lead, slots)
-    except DataError:
-        return recipe  # too little yet: its fit will say so, or choose by itself later
-    return chosen
-
-
-def fitted_at(
-    series: Series, recipe: Recipe, plan: Plan, until: int, fits: Fits
-) -> tuple[Fitted | None, F64]:
-    """Return the model fitted on the values before `until`, None if it refuses, and the values (n,) it may see."""
-    good = stuck_from_start(series.cleaned, series.raw, until)
-    slots = np.unique(series.slot[plan.all_origins])
-    try:
-        fitted = recipe.fit(history_of(series, good, until, plan.n_lead), until, plan.n_lead, slots)
-    except DataError as error:
-        fits.refused.append(str(error))
-        return None, good
-    fits.count += 1
-    return fitted, good
-
-
-def _calls(series: Series, origins: I64, rows: I64) -> Sequence[I64]:
-    """Return the rows of a group, split by the local day of the origin."""
-    day = series.day[origins[rows]]
-    return np.split(rows, np.flatnonzero(np.diff(day)) + 1)
-
-
-def _asked(series: Series, fitted: Fitted, good: F64, origins: I64, n_lead: int, stop: int = 0) -> F64:
-    return fitted.predict(history_of(series, good, int(origins[-1]), n_lead, stop), origins, n_lead)
 
 
 def with_bands(series: Series, plan: Plan, middle: F64) -> F64:
@@ -225,9 +89,11 @@ def _passed(origins: I64, before: int, now: int, n_lead: int) -> tuple[I64, I64]
     return number + first, lead[number, place]
 
 
-def told_by(series: Series, recipe: Recipe, plan: Plan, step: Callable[[], None] = lambda: None) -> Told:
+def told_by(
+    series: Series, recipe: Recipe, plan: Plan, step: Callable[[], None] = lambda: None, jobs: int = 1
+) -> Told:
     """Return the forecasts of a recipe over the whole plan."""
-    middle, fits = middles(series, recipe, plan, step)
+    middle, fits = middles(series, recipe, plan, step, jobs)
     middle, replaced = fall_back(middle, series, plan.all_origins)
     notes = [*_weights(recipe.name, fits.chosen)]
     if fits.refused:
@@ -243,23 +109,24 @@ def audit(series: Series, plan: Plan, told: Told, seed: int) -> Leak:
     The series is cut off behind the origin before anything else happens: cleaning, fit and forecast begin anew. The
     settings are those chosen before the test.
     """
-    age = (plan.origins - plan.until) // plan.refit_rows
+    age = plan.ages[plan.warm.size :]
     draws = np.random.default_rng(seed)
     count, moved = 0, 0
     assert told.chosen is not None
     for group in np.sort(draws.permutation(np.unique(age))[:AUDITED_FITS]).tolist():
         rows = np.flatnonzero(age == group)
         until = int(plan.origins[rows[0]])
-        fitted, _ = fitted_at(cut(series, until), told.chosen, plan, until, Fits())
+        fitted, _ = fitted_at(cut(series, until), told.chosen, plan, until)
         for number in np.sort(draws.permutation(rows)[:AUDITED_ORIGINS]).tolist():
             origin = plan.origins[number : number + 1]
             past = cut(series, int(origin[0]))
-            good = stuck_from_start(past.cleaned, past.raw, until)
-            unsaid = np.full((1, plan.n_lead), np.nan)
             # What is known ahead is left as it was: to the horizon of the day's last origin.
             alike = rows[series.day[plan.origins[rows]] == series.day[origin[0]]]
             stop = int(plan.origins[alike[-1]]) + plan.n_lead
-            said = unsaid if fitted is None else _asked(past, fitted, good, origin, plan.n_lead, stop)
+            said = np.full((1, plan.n_lead), np.nan)
+            if not isinstance(fitted, str):
+                good = stuck_from_start(past.cleaned, past.raw, until)
+                said = asked(past, fitted, good, origin, plan.n_lead, stop)
             now, before = fall_back(said, past, origin)[0][0], told.quantiles[number, MEDIAN]
             room = AUDIT_TOLERANCE * float(np.nanmax(np.abs(before), initial=0.0))
             count += 1

@@ -14,15 +14,8 @@ from streamproc.errors import DataError
 from streamproc.evaluation.series.baselines import BASELINES, NAIVE_7D
 from streamproc.evaluation.series.durations import clock_of, seconds_of, words_of
 from streamproc.evaluation.series.grid import Finding, Series, series_of
-from streamproc.evaluation.series.protocol import (
-    Plan,
-    Told,
-    audit,
-    n_groups,
-    plan_of,
-    told_by,
-    told_by_baseline,
-)
+from streamproc.evaluation.series.plan import Plan, plan_of
+from streamproc.evaluation.series.protocol import Told, audit, told_by, told_by_baseline
 from streamproc.evaluation.series.read import Wanted, read_rows
 from streamproc.evaluation.series.result import FORMAT, Asked, Leak, Result
 from streamproc.evaluation.series.score import examples_of, ground_of, losses_of, method_of, plain
@@ -60,15 +53,15 @@ class Listener:
     done: Callable[[], None] = lambda: None
 
 
-def evaluate(question: Question, recipes: Sequence[Recipe], listener: Listener) -> Result:
+def evaluate(question: Question, recipes: Sequence[Recipe], listener: Listener, jobs: int = 1) -> Result:
     """Return the result of a backtest; raises DataError."""
     series, plan = prepare(question)
     bases = [told_by_baseline(series, name, plan) for name in BASELINES]
     told: list[Told] = []
     leaks: dict[str, Leak] = {}
     for recipe in recipes:
-        listener.begins(recipe.name, n_groups(plan))
-        one = told_by(series, recipe, plan, listener.done)
+        listener.begins(recipe.name, plan.n_fit)
+        one = told_by(series, recipe, plan, listener.done, jobs)
         leaks[one.name] = audit(series, plan, one, question.seed)
         told.append(one)
     return result_of(question, series, plan, told, bases, leaks)

@@ -18,7 +18,8 @@ from streamproc.core.series.calendar import local_lag, season_of
 from streamproc.core.series.clean import FINE
 from streamproc.evaluation.series.durations import short_of
 from streamproc.evaluation.series.grid import Series
-from streamproc.evaluation.series.protocol import Plan, Told
+from streamproc.evaluation.series.plan import Plan
+from streamproc.evaluation.series.protocol import Told
 from streamproc.evaluation.series.result import Daily, Edge, Example, Figures, Method, Part, Rolling
 from streamproc.evaluation.series.zone import day_words
 from streamproc.values import F64, I64, Bool
