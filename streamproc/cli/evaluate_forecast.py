@@ -7,12 +7,12 @@ beside what everybody can do, `backtest` several models.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from streamproc.evaluation.series.result import Result
     from streamproc.evaluation.series.run import Question
@@ -42,6 +42,7 @@ TimeFormat = Annotated[str | None, typer.Option(help="How times are written, as 
 Seed = Annotated[int, typer.Option(help="Of the days drawn for the intervals.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processes. Number of cores.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Forecasts = Annotated[Path | None, typer.Option(help="Write every forecast, with what came, as CSV.")]
 Report = Annotated[Path | None, typer.Option(help="Write an HTML page.")]
 
 
@@ -68,6 +69,7 @@ def forecast(
     jobs: Jobs = None,
     json: Json = False,
     report: Report = None,
+    forecasts: Forecasts = None,
 ) -> None:
     """Judge forecasts of a series beside persistence and seasonal naive."""
     from streamproc.evaluation.series.read import Wanted
@@ -77,7 +79,7 @@ def forecast(
     question = Question(
         series, wanted, zone, horizon, every, at, train_until, refit, unit, holidays, step, seed
     )
-    put_out(answer(question, [model], jobs), json=json, report=report)
+    put_out(answer(question, [model], jobs, forecasts), json=json, report=report)
 
 
 def backtest(
@@ -103,6 +105,7 @@ def backtest(
     jobs: Jobs = None,
     json: Json = False,
     report: Report = None,
+    forecasts: Forecasts = None,
 ) -> None:
     """Judge several models on one series."""
     from streamproc.evaluation.series.models import RECIPES
@@ -113,18 +116,27 @@ def backtest(
     question = Question(
         series, wanted, zone, horizon, every, at, train_until, refit, unit, holidays, step, seed
     )
-    put_out(answer(question, model or list(RECIPES), jobs), json=json, report=report)
+    put_out(answer(question, model or list(RECIPES), jobs, forecasts), json=json, report=report)
 
 
-def answer(question: Question, models: Sequence[str | None], jobs: int | None) -> Result:
+def answer(
+    question: Question, models: Sequence[str | None], jobs: int | None, forecasts: Path | None
+) -> Result:
     """Run the backtest, with a bar on a terminal."""
     from streamproc.cli.evaluate import cores, watching
+    from streamproc.evaluation.series.forecasts import forecast_rows
     from streamproc.evaluation.series.models import recipe_of
     from streamproc.evaluation.series.run import Listener, evaluate
 
+    def keeps(series: Any, plan: Any, told: Any) -> None:  # noqa: ANN401 - of the evaluation, imported late
+        if forecasts is not None:
+            write_text(forecasts, (line + "\n" for line in forecast_rows(series, plan, told)))
+
     recipes = [recipe_of(name) for name in dict.fromkeys(models)]
     with watching() as watch:
-        return evaluate(question, recipes, Listener(watch.begin, lambda: watch.step(None)), jobs or cores())
+        return evaluate(
+            question, recipes, Listener(watch.begin, lambda: watch.step(None), keeps), jobs or cores()
+        )
 
 
 def put_out(result: Result, *, json: bool, report: Path | None) -> None:
@@ -142,10 +154,17 @@ def put_out(result: Result, *, json: bool, report: Path | None) -> None:
 
 def write_page(result: Result, out: Path) -> None:
     """Write the page of a result; raises DataError."""
-    from streamproc.errors import DataError
     from streamproc.evaluation.series.page import page
 
+    write_text(out, [page(result)])
+
+
+def write_text(out: Path, parts: Iterable[str]) -> None:
+    """Write a file; raises DataError."""
+    from streamproc.errors import DataError
+
     try:
-        out.write_text(page(result), encoding="utf-8")
+        with out.open("w", encoding="utf-8") as file:
+            file.writelines(parts)
     except OSError as error:
-        raise DataError(f"report: cannot write {out}: {error.strerror}") from error
+        raise DataError(f"cannot write {out}: {error.strerror}") from error

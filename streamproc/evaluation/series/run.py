@@ -51,6 +51,9 @@ class Listener:
 
     begins: Callable[[str, int], None] = lambda _words, _total: None
     done: Callable[[], None] = lambda: None
+    keeps: Callable[[Series, Plan, Sequence[Told]], None] = lambda _series, _plan, _told: (
+        None
+    )  # all forecasts
 
 
 def evaluate(question: Question, recipes: Sequence[Recipe], listener: Listener, jobs: int = 1) -> Result:
@@ -64,6 +67,7 @@ def evaluate(question: Question, recipes: Sequence[Recipe], listener: Listener, 
         one = told_by(series, recipe, plan, listener.done, jobs)
         leaks[one.name] = audit(series, plan, one, question.seed)
         told.append(one)
+    listener.keeps(series, plan, [*told, *bases])
     return result_of(question, series, plan, told, bases, leaks)
 
 
