@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from streamproc.core.series.history import History
 from streamproc.values import F64, I64
@@ -31,4 +31,15 @@ class Recipe(Protocol):
 
         `origin_slots` (n,) tells at which intervals of the day forecasts will be issued (one: day-ahead from
         midnight; all: rolling). Raises DataError when the past is too short, with what is needed.
+        """
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A recipe with choices (group weights, ridge, blend weights) that are made once and kept for refits."""
+
+    def settle(self, history: History, until: int, n_lead: int, origin_slots: I64) -> Recipe:
+        """Return the recipe with its choices made on `value[:until]`; `fit` of the result is one solve or few.
+
+        A recipe that is fitted without being settled makes its choices at every fit: right, but slower.
         """

@@ -18,7 +18,7 @@ from scipy.optimize import nnls
 
 from streamproc.core.series.blend import BlendModel
 from streamproc.core.series.history import History
-from streamproc.core.series.model import Recipe
+from streamproc.core.series.model import Choosing, Recipe
 from streamproc.core.series.ramp_rows import hour_steps
 from streamproc.errors import DataError
 from streamproc.values import F64, I64
@@ -28,7 +28,7 @@ HELD_SHARE = 0.35  # of the past, at most
 HELD_DAYS_MAX = 365
 BUCKET_HOURS = (0.5, 1, 2, 3, 4, 8, 16, 24, 36)  # where a new bucket of leads begins
 PULL = 0.3  # towards weights by skill alone, in per unit of the least squared error
-SKILL_POWER = 2.0  # skill alone: weights like 1 / (mean squared error)^2
+SKILL_POWER = 4.0  # skill alone: weights like 1 / (mean squared error)^4
 ROUNDS = 8  # of re-weighting towards absolute errors
 ORIGINS_MAX = 400  # of a fold
 WEIGHT_MIN = 0.02  # less is left out
@@ -58,7 +58,7 @@ class Blend:
         used = [
             (one, weight)
             for one, weight in zip(ready.members, ready.weight, strict=True)
-            if weight.any() or not hasattr(one, "settle")  # fallbacks cost nothing and are always there
+            if weight.any() or not isinstance(one, Choosing)  # fallbacks cost nothing and are always there
         ]
         models = tuple(one.fit(history, until, n_lead, origin_slots) for one, _ in used)
         return BlendModel(self.name, models, np.stack([weight for _, weight in used]))
@@ -66,9 +66,7 @@ class Blend:
 
 def settled(recipe: Recipe, history: History, until: int, n_lead: int, origin_slots: I64) -> Recipe:
     """Return the recipe with its choices made on `value[:until]`, where it has any."""
-    settle = getattr(recipe, "settle", None)
-    made: Recipe = settle(history, until, n_lead, origin_slots) if settle else recipe
-    return made
+    return recipe.settle(history, until, n_lead, origin_slots) if isinstance(recipe, Choosing) else recipe
 
 
 def fold_edges(history: History, until: int) -> list[int]:
