@@ -86,12 +86,24 @@ def edge_words(edge: Edge | None) -> str:
 def part_lines(title: str, methods: Sequence[tuple[str, Sequence[Part]]]) -> list[str]:
     """Return a table of the mean errors of all methods by something, and the coverage of the first."""
     names = [part.name for part in methods[0][1]]
-    head = (title, "", *(f"MAE {name}" for name, _ in methods), f"P05-P95 % {methods[0][0]}")
+    head = (
+        title,
+        "",
+        *(f"MAE {name}" for name, _ in methods),
+        f"MAPE % {methods[0][0]}",
+        f"P05-P95 % {methods[0][0]}",
+    )
     rows = []
     for place, name in enumerate(names):
         figures: list[Figures] = [parts[place].figures for _, parts in methods]
         rows.append(
-            (name, f"{figures[0].rows} rows", *(number(f.mae) for f in figures), percent(figures[0].coverage))
+            (
+                name,
+                f"{figures[0].rows} rows",
+                *(number(f.mae) for f in figures),
+                fixed(figures[0].mape, 2),
+                percent(figures[0].coverage),
+            )
         )
     return aligned(head, rows)
 
