@@ -5,6 +5,7 @@
     ├── ModelError       a bundle cannot be trusted or does not fit: that model is not used
     ├── StateError       a state blob is not ours or of another version: start from the input
     ├── RecordingError   a recording cannot be read: file, place, what was expected
+    ├── DataError        a series cannot be used as asked: file, row, column, value, rule, what to do
     └── ShellError       the broker refused us and nothing can be written: exit without committing
 
 Bad *data* is never an exception: it is NaN plus a quality bit, or a `Rejection` value with a reason.
@@ -29,6 +30,10 @@ class StateError(StreamprocError):
 
 class RecordingError(StreamprocError):
     """A recording cannot be read."""
+
+
+class DataError(StreamprocError):
+    """A series cannot be used as asked (too short, no number, no such column); the message says what to do."""
 
 
 class ShellError(StreamprocError):

@@ -2,6 +2,7 @@
 
 `evaluate events CORPUS.npz ...` sends every event through the path of the service as C37.118 frames and compares what
 would stand in `grid.alerts.v1` with the truth; `evaluate stream CORPUS.npz` does it with one stream of 90 minutes.
+`evaluate forecast SERIES.csv` judges forecasts of any series (`cli.evaluate_forecast`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from streamproc.cli.evaluate_forecast import forecast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,9 +30,14 @@ RATE_HZ = 30.0  # of the ambient that is made
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="How well events are found and named.", no_args_is_help=True)
+    group = typer.Typer(
+        help="How well events are found and named, and series forecast.", no_args_is_help=True
+    )
     group.command("events", help="Each event of a corpus on its own, through the whole path.")(events)
     group.command("stream", help="One long stream with many events, drop-outs and bad data.")(stream)
+    group.command("forecast", help="Forecasts of any series, beside persistence and seasonal naive.")(
+        forecast
+    )
     app.add_typer(group, name="evaluate")
 
 

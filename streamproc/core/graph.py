@@ -55,6 +55,9 @@ class Ops(Protocol[T]):
     def sqrt(self, a: T) -> T:
         """Return the square root."""
 
+    def exp(self, a: T) -> T:
+        """Return e to the power of a."""
+
     def maximum(self, a: T, b: T) -> T:
         """Return the larger of two; NaN if either is."""
 
@@ -129,6 +132,10 @@ class NumpyOps:
     def sqrt(self, a: Array) -> Array:
         """Return the square root."""
         return np.asarray(np.sqrt(a))
+
+    def exp(self, a: Array) -> Array:
+        """Return e to the power of a."""
+        return np.asarray(np.exp(a))
 
     def maximum(self, a: Array, b: Array) -> Array:
         """Return the larger of two; NaN if either is."""

@@ -84,6 +84,10 @@ class OnnxOps:
         """Return the square root."""
         return self._node("Sqrt", a)
 
+    def exp(self, a: str) -> str:
+        """Return e to the power of a."""
+        return self._node("Exp", a)
+
     def maximum(self, a: str, b: str) -> str:
         """Return the larger of two; NaN if either is."""
         return self._node("Max", a, b)
