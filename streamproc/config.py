@@ -91,7 +91,7 @@ class OscillationTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 class DecideTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[decide]`: from findings to one alert for one disturbance."""
 
-    group_window_ms: int = 15000  # a raise this soon after the last one of an open alert belongs to it
+    group_window_ms: int = 15000  # a raise this soon after the last new member of an open alert belongs to it
     quiet_ms: int = 5000  # all conditions clear for this long: returned to normal
     sources_max: int = 50  # sources listed in one record
 
