@@ -32,7 +32,9 @@ def test_onnx_says_what_the_trainer_says(net: bool, recipe: Blend) -> None:
         weight = np.where(np.arange(len(model.members))[:, None] == 0, 0.0, np.maximum(model.weight, 0.05))
         model = type(model)("blend", model.members, weight / weight.sum(axis=0))
     at = places(history)[origins]
-    origins = origins[places(history)[origins + 47] - at == 47]  # the graph speaks by place: no clock change between
+    origins = origins[
+        places(history)[origins + 47] - at == 47
+    ]  # the graph speaks by place: no clock change between
     session = onnxruntime.InferenceSession(export(model, 18))
     at = places(history)[origins]
     (median,) = session.run(["median"], feeds(model, history, at, 18))
