@@ -6,7 +6,6 @@ uses the bundle of the package; both go through the real stages from a recording
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from streamproc.values import TOPIC_ALERTS, TOPIC_CONFIG, TOPIC_FINDINGS, Record
 RECORDING = Path(__file__).resolve().parents[1] / "data" / "gsf_openpdc_freq" / "freq_80min.csv.gz"
 EVENT_S = 3198.5  # the spike to 59.842 Hz, as the publisher documents it
 ZEROS_S = 145342 / 30  # the first of 308 frames of zeros
-CPU_S_MAX = 40.0  # of a run over 145,650 ticks
 BATCH = 512
 
 
@@ -71,10 +69,8 @@ def alerts(values: list[bytes]) -> list[dict]:
 @pytest.fixture(scope="module", params=["trained", "generic"])
 def outcome(request, records):
     models = request.getfixturevalue("trained") if request.param == "trained" else ModelSet.load()
-    start_s = time.process_time()
     values = findings(records, models)
-    cpu_s = time.process_time() - start_s
-    return [orjson.loads(value) for value in values], alerts(values), cpu_s
+    return [orjson.loads(value) for value in values], alerts(values)
 
 
 def second(ts_us: int, records: list[Record]) -> float:
@@ -83,13 +79,13 @@ def second(ts_us: int, records: list[Record]) -> float:
 
 
 def test_exactly_one_grid_event_with_its_onset_on_the_first_frame(outcome, records):
-    _, transitions, _ = outcome
+    _, transitions = outcome
     onsets = {a["alert_id"]: second(a["onset_ts_us"], records) for a in transitions if a["family"] == "grid"}
     assert list(onsets.values()) == [pytest.approx(EVENT_S, abs=1e-3)], onsets
 
 
 def test_exactly_one_quality_episode_at_the_zeros(outcome, records):
-    _, transitions, _ = outcome
+    _, transitions = outcome
     onsets = {
         a["alert_id"]: second(a["onset_ts_us"], records) for a in transitions if a["family"] == "quality"
     }
@@ -97,12 +93,12 @@ def test_exactly_one_quality_episode_at_the_zeros(outcome, records):
 
 
 def test_nothing_else_is_said(outcome):
-    _, transitions, _ = outcome
+    _, transitions = outcome
     assert {a["family"] for a in transitions} == {"grid", "quality"}
 
 
 def test_every_rule_that_raises_does_so_within_the_group_window_of_another(outcome):
-    said, _, _ = outcome
+    said, _ = outcome
     window_us = SiteConfig().decide.group_window_ms * 1000
     by_family = defaultdict(list)
     for finding in said:
@@ -114,7 +110,3 @@ def test_every_rule_that_raises_does_so_within_the_group_window_of_another(outco
             later - earlier for earlier, later in zip(sorted(times_us), sorted(times_us)[1:], strict=False)
         ]
         assert all(gap <= window_us for gap in gaps_us)
-
-
-def test_the_run_is_fast_enough(outcome):
-    assert outcome[2] < CPU_S_MAX
