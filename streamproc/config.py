@@ -20,6 +20,9 @@ class SiteTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     name: str = "site"  # name of the control area, shown in health records and on screens
     nominal_hz: float | None = None  # Hz; None: as the configuration frames say (FNOM)
+    time_zone: str = (
+        "UTC"  # of the consumers' day, such as "Europe/Berlin": forecasts follow the clock on the wall
+    )
 
 
 class BrokerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -57,6 +60,8 @@ class WorkerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     stall_timeout_ms: int = 30000  # no progress for this long, with work waiting: /livez says no
     drain_timeout_ms: int = 10000  # on SIGTERM: finish, commit and leave within this
     bundle: str | None = None  # directory of a site bundle; None: the generic one of the package
+    #: directory of a 48-hour forecast bundle (`train forecast`); None: the generic one of the package
+    forecast_bundle: str | None = None
 
 
 class AlignTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -118,6 +123,7 @@ class PointTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     )
     interval_min: Literal[1, 5, 15] = 5  # grid of its forecast
     forecast: bool = True  # whether it is forecast
+    parent: str | None = None  # id of the point that is the sum of all points that name it; forecasts add up
     limit_high: float | None = None  # in the point's unit
     limit_low: float | None = None  # in the point's unit
     deadband: float = 0.0  # in the point's unit

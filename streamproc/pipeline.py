@@ -1,10 +1,12 @@
 """The whole path as plain calls. Read this first.
 
-    frames ──────── score ── findings ── decide ── alerts ──┐
-    measurements ── scada ── findings ──┘ └─ forecasts ─────┴── advise ── setpoints
-    operator ─────────────────────────────┘ (decide)
+    frames ──────── score ── findings ── decide ── alerts ─────────┐
+    measurements ── scada ── findings ──┘                          │
+                     ├────── forecasts of the next hour ───────────┴── advise ── setpoints
+                     └────── intervals ── ahead ── forecasts of the next 48 hours
+    operator ──────────────────────────── (decide)      exogenous ── (ahead)
 
-Four stages, each a pure machine over records (`streamproc.values.Stage`): what one puts out is what the next
+Five stages, each a pure machine over records (`streamproc.values.Stage`): what one puts out is what the next
 takes in. Live, a topic lies between them, so that scoring scales out by area while deciding sees the whole
 picture; here they are called in turn, on records in memory, with nothing in between. `streamproc score` is
 this file over a recording, and the bytes it prints are those that would stand in `grid.alerts.v1`.
@@ -23,23 +25,46 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import Any
 
+import numpy as np
+
 from streamproc.config import SiteConfig
+from streamproc.core.ahead.days import N_LEAD, N_ROW
 from streamproc.stages.advise import AdviseStage
+from streamproc.stages.ahead import AheadStage
 from streamproc.stages.decide import DecideStage
 from streamproc.stages.scada import ScadaStage
 from streamproc.stages.score import ScoreStage
-from streamproc.values import TOPIC_FRAMES, Counts, Output, Record, Stage
+from streamproc.values import I64, TOPIC_FRAMES, Counts, Output, Record, Stage
+
+
+def utc(number: int) -> I64:
+    """Return what local time is ahead of UTC where it is UTC: nothing."""
+    del number
+    return np.zeros(N_ROW + N_LEAD, dtype=np.int64)
+
 
 BATCH_RECORDS = 512  # records per round; any number gives the same outputs
 
 
-def make_stages(config: SiteConfig, models: Any, forecaster: Any, solve: Any) -> tuple[Stage[Any], ...]:  # noqa: ANN401
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """What the stages ask: models and a solver, loaded by the shell."""
+
+    models: Any  # of detection
+    forecaster: Any  # of the next hour
+    solve: Any
+    ahead: Any = None  # of the next 48 hours; None: their fallback speaks
+    offsets: Any = utc  # number of a quarter hour -> what local time is ahead of UTC around it
+
+
+def make_stages(config: SiteConfig, engines: Engines) -> tuple[Stage[Any], ...]:
     """Return the stages of the service, in the order of the path."""
     return (
-        ScoreStage(config, models),
-        ScadaStage(config, forecaster),
+        ScoreStage(config, engines.models),
+        ScadaStage(config, engines.forecaster),
+        AheadStage(config, engines.ahead, engines.offsets),
         DecideStage(config),
-        AdviseStage(config, solve),
+        AdviseStage(config, engines.solve),
     )
 
 
@@ -67,11 +92,9 @@ class Path:
     order.
     """
 
-    def __init__(self, config: SiteConfig, models: Any, forecaster: Any, solve: Any) -> None:  # noqa: ANN401
+    def __init__(self, config: SiteConfig, engines: Engines) -> None:
         self.counts: Counts = Counter()
-        self._places = [
-            Place(stage, stage.fresh()) for stage in make_stages(config, models, forecaster, solve)
-        ]
+        self._places = [Place(stage, stage.fresh()) for stage in make_stages(config, engines)]
         self._offsets: Counter[str] = Counter()
 
     def state(self, stage: str) -> Any:  # noqa: ANN401 - each stage has its own

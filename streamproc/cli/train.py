@@ -13,12 +13,14 @@ from typing import Annotated
 import typer
 
 from streamproc.cli.train_events import events
+from streamproc.cli.train_forecast import forecast
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help="Fit the models of a site.", no_args_is_help=True)
     group.command("anomaly", help="Fit the detectors on event-free data and write a bundle.")(anomaly)
+    group.command("forecast", help="Fit the 48-hour model of some series and write a bundle.")(forecast)
     group.command("events", help="Fit what says of a disturbance what it is, on event corpora.")(events)
     group.command(
         "beta", help="Learn what a loss of power does to an area's frequency, from events of known size."

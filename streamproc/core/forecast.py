@@ -1,12 +1,6 @@
 """The forecast of every series of an area on its 1-, 5- or 15-minute grid: interval means in, quantiles out.
 
-    values   . .. .  . | . . ...  . | .  .             means go into a history of `HISTORY_ROWS` intervals;
-             closed    |  closes    | open             with each closing interval one model call
-
-An interval closes when every live series has gone past its end, or `wait_ms` after it; until then values of
-the next interval are summed beside it. A value for a closed interval is late: counted, not used, because a
-forecast that was issued is not taken back. Its time stamps say to which interval it belongs: [start, start +
-interval).
+Means (`core.sums`) go into a history of `HISTORY_ROWS` intervals; with each closing interval one model call.
 
 Who is asked is decided here, per series and in the open (`reason`, metered):
 
@@ -28,16 +22,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from streamproc.core.quantiles import HISTORY_ROWS, HORIZON_MIN, LEVELS, n_step, persistence, rounded
+from streamproc.core.sums import MINUTE_NS, Sums, closed, skipped
 from streamproc.errors import ModelError
 from streamproc.values import F32, F64, I64, Bool
 
-MINUTE_NS = 60_000_000_000
 MODEL_MEANS_MIN = 8  # the fit has seen histories as short as six
 GAP_RATIO_MAX = 0.2  # of the means since the first known one
 COVERAGE_LEAD_MIN = 15
 COVERAGE_ROWS = 96  # a day of quarter hours
 COVERAGE_MIN = 12  # fewer say nothing about 90 %
-LIVE_INTERVALS = 2  # a series silent for longer is not waited for
 
 REASONS = ("", "short_history", "gap", "no_model", "model_error")
 MODEL, SHORT_HISTORY, GAP, NO_MODEL, MODEL_FAILED = range(5)
@@ -54,17 +47,9 @@ class Forecaster(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """One grid of one area: what is summed, what is known, and what was told. Row = series.
+    """One grid of one area: what is summed, what is known, and what was told. Row = series."""
 
-    `start` is the number of the open interval since 1970, -1 before the first value. Sums have two columns:
-    the open interval and the next one.
-    """
-
-    interval_min: int
-    start: int
-    total: F64  # (n_series, 2)
-    count: I64  # (n_series, 2)
-    seen: I64  # (n_series,), newest interval with a value of any quality
+    sums: Sums
     history: F32  # (n_series, n_row), oldest first, NaN = unknown
     told: F32  # (n_series, n_lead, 2), P05 and P95 told for the intervals from the open one on
     inside: I64  # (n_series, COVERAGE_ROWS), 1 inside, 0 outside, -1 not judged
@@ -74,29 +59,30 @@ class Grid:
         """Return the grid that knows nothing."""
         lead = COVERAGE_LEAD_MIN // interval_min
         return cls(
-            interval_min,
-            -1,
-            np.zeros((n_series, 2)),
-            np.zeros((n_series, 2), dtype=np.int64),
-            np.full(n_series, -1, dtype=np.int64),
+            Sums.fresh(interval_min, n_series),
             np.full((n_series, HISTORY_ROWS[interval_min]), np.nan, dtype=np.float32),
             np.full((n_series, lead, 2), np.nan, dtype=np.float32),
             np.full((n_series, COVERAGE_ROWS), -1, dtype=np.int64),
         )
 
     @property
-    def length_ns(self) -> int:
-        """Return the length of an interval."""
-        return self.interval_min * MINUTE_NS
+    def interval_min(self) -> int:
+        """Return the length of an interval in minutes."""
+        return self.sums.interval_min
+
+    @property
+    def n_series(self) -> int:
+        """Return how many series it has."""
+        return int(self.history.shape[0])
 
     def widened(self, n_series: int) -> Grid:
         """Return the grid with room for more series, the old ones first."""
-        more = Grid.fresh(self.interval_min, n_series - self.total.shape[0])
-        names = ("total", "count", "seen", "history", "told", "inside")
+        more = Grid.fresh(self.interval_min, n_series - self.n_series)
+        names = ("history", "told", "inside")
         joined: dict[str, Any] = {
             name: np.concatenate([getattr(self, name), getattr(more, name)]) for name in names
         }
-        return replace(self, **joined)
+        return replace(self, sums=self.sums.widened(n_series), **joined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,51 +102,16 @@ class Issue:
         return [self.issued_ns + length_ns * step for step in range(1, self.quantiles.shape[2] + 1)]
 
 
-def add(grid: Grid, series: I64, number: I64, value: F64) -> tuple[Grid, int]:
-    """Return the grid with these values summed, and how many came too late.
-
-    `number` (n,) is the interval of each value, at most one after the open one; NaN values only show that a
-    series is alive.
-    """
-    grid = replace(grid, start=int(number.min())) if grid.start < 0 else grid
-    place = number - grid.start
-    total, count, seen = grid.total.copy(), grid.count.copy(), grid.seen.copy()
-    np.maximum.at(seen, series, number)
-    known = np.isfinite(value) & (place >= 0)
-    np.add.at(total, (series[known], place[known]), value[known])
-    np.add.at(count, (series[known], place[known]), 1)
-    return replace(grid, total=total, count=count, seen=seen), int((place < 0).sum())
-
-
-def due(grid: Grid, now_ns: int, wait_ns: int) -> bool:
-    """Return whether the open interval may close."""
-    if grid.start < 0:
-        return False
-    end_ns = (grid.start + 1) * grid.length_ns
-    if now_ns >= end_ns + wait_ns:
-        return True
-    live = grid.seen >= grid.start + 1 - LIVE_INTERVALS
-    return bool(live.any() and (grid.seen[live] > grid.start).all())
-
-
 def close(grid: Grid, forecaster: Forecaster | None) -> tuple[Grid, Issue]:
     """Return the grid after its open interval and the forecasts that follow from it."""
-    count = grid.count[:, 0]
-    mean = np.where(count > 0, grid.total[:, 0] / np.maximum(count, 1), np.nan)  # (n_series,)
+    sums, mean = closed(grid.sums)
     judged = _judge(grid, mean)
     with np.errstate(over="ignore"):
         newest = mean[:, None].astype(np.float32)
     newest[~np.isfinite(newest)] = np.nan  # beyond float32: the model cannot use it
     history = np.concatenate([grid.history[:, 1:], newest], axis=1)
-    zero = np.zeros_like(grid.total[:, :1])
-    grid = replace(
-        grid,
-        start=grid.start + 1,
-        total=np.concatenate([grid.total[:, 1:], zero], axis=1),
-        count=np.concatenate([grid.count[:, 1:], zero.astype(np.int64)], axis=1),
-        history=history,
-        inside=np.concatenate([grid.inside[:, 1:], judged[:, None]], axis=1),
-    )
+    inside = np.concatenate([grid.inside[:, 1:], judged[:, None]], axis=1)
+    grid = replace(grid, sums=sums, history=history, inside=inside)
     issue = _issue(grid, forecaster)
     lead = grid.told.shape[1]
     newest = np.full((grid.told.shape[0], 1, 2), np.nan, dtype=np.float32)
@@ -170,8 +121,8 @@ def close(grid: Grid, forecaster: Forecaster | None) -> tuple[Grid, Issue]:
 
 def skip_to(grid: Grid, number: int) -> Grid:
     """Return the grid whose open interval is `number`, far away: everything before it is unknown."""
-    fresh = Grid.fresh(grid.interval_min, grid.total.shape[0])
-    return replace(fresh, start=number, inside=grid.inside)
+    fresh = Grid.fresh(grid.interval_min, grid.n_series)
+    return replace(fresh, sums=skipped(grid.sums, number), inside=grid.inside)
 
 
 def _judge(grid: Grid, mean: F64) -> I64:
@@ -201,14 +152,16 @@ def _issue(grid: Grid, forecaster: Forecaster | None) -> Issue:
         # Nothing new came in this interval: the last forecasts stand, and grow old visibly.
         nothing = np.zeros(0, dtype=np.int64)
         empty = np.zeros((0, len(LEVELS), steps))
-        return Issue(grid.interval_min, grid.start * grid.length_ns, nothing, empty, nothing, np.zeros(0))
+        return Issue(
+            grid.interval_min, grid.sums.start * grid.sums.length_ns, nothing, empty, nothing, np.zeros(0)
+        )
     last = grid.history[series, n_row - 1 - age[series]].astype(np.float64)
     quantiles = persistence(grid.history[series].astype(np.float64), last, steps)
     reason = reason[series]
     if forecaster is not None and (reason == MODEL).any():
         quantiles, reason = _asked(forecaster, grid, series, quantiles, reason)
     share = coverage(grid.inside[series])
-    issued_ns = grid.start * grid.length_ns
+    issued_ns = grid.sums.start * grid.sums.length_ns
     return Issue(grid.interval_min, issued_ns, series, rounded(quantiles), reason, share)
 
 

@@ -91,6 +91,9 @@ class Ops(Protocol[T]):
     def take(self, a: T, axis: int, index: int) -> T:
         """Return one index of an axis, without that axis."""
 
+    def pick(self, a: T, axis: int, index: T) -> T:
+        """Return the values at places (an array of integers) of an axis, in the shape of the places."""
+
     def reshape(self, a: T, shape: Sequence[int]) -> T:
         """Return the same values in another shape; one -1 is allowed."""
 
@@ -185,6 +188,10 @@ class NumpyOps:
     def take(self, a: Array, axis: int, index: int) -> Array:
         """Return one index of an axis, without that axis."""
         return a[(slice(None),) * axis + (index,)]
+
+    def pick(self, a: Array, axis: int, index: Array) -> Array:
+        """Return the values at places of an axis, in the shape of the places."""
+        return np.asarray(np.take(a, index, axis=axis))
 
     def reshape(self, a: Array, shape: Sequence[int]) -> Array:
         """Return the same values in another shape."""

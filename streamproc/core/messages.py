@@ -170,6 +170,30 @@ class ScadaBatch(Message, frozen=True, kw_only=True):
     points: tuple[ScadaPoint, ...]
 
 
+class Intervals(Message, frozen=True, kw_only=True):
+    """The means of all forecast series of an area over one quarter of an hour."""
+
+    schema: Literal["intervals/1"] = "intervals/1"
+    area: str
+    start_us: TimeUs
+    interval_min: Literal[15] = 15
+    ids: tuple[str, ...]
+    units: tuple[str, ...]
+    means: tuple[float | None, ...]  # null: no good value
+
+
+class Exogenous(Message, frozen=True, kw_only=True):
+    """The course of something that is known ahead in an area, and when it was known."""
+
+    schema: Literal["exogenous/1"] = "exogenous/1"
+    area: str
+    name: Name  # as the models know it, such as temperature_degc
+    unit: str = ""
+    known_at_us: TimeUs
+    valid_ts_us: tuple[TimeUs, ...]
+    values: tuple[float | None, ...]  # one per time; null: not known
+
+
 class Quantiles(Message, frozen=True, kw_only=True):
     """One value per valid time and quantile, in the unit of the series."""
 
@@ -194,8 +218,13 @@ class Forecast(Message, frozen=True, kw_only=True):
     interval_min: Literal[1, 5, 15]
     valid_ts_us: tuple[int, ...]
     quantiles: Quantiles
-    method: Literal["model", "persistence"]
+    method: Literal["model", "persistence", "fallback"]
     reason: str = ""  # why the fallback was used; "" for the model
+    horizon: Literal["PT1H", "PT48H"] = "PT1H"
+    flags: tuple[
+        str, ...
+    ] = ()  # what a reader must know: outside_training, no_known_ahead, stuck, reconciled ...
+    known_ratio: float | None = None  # share of the last day's intervals with a believed value
     model_digest: str = ""
     quality: Literal["GOOD", "SUSPECT", "BAD"] = "GOOD"
     last_value: float | None = None
@@ -275,6 +304,8 @@ MESSAGES: dict[str, type[Message]] = {
     "alert": Alert,
     "operator": Operator,
     "scada": ScadaBatch,
+    "intervals": Intervals,
+    "exogenous": Exogenous,
     "forecast": Forecast,
     "setpoint": Setpoint,
     "health": Health,

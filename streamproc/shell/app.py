@@ -331,12 +331,11 @@ def build_stages(config: SiteConfig) -> tuple[Stage[Any], ...]:
     """Return the stages of the service with their models loaded; raise ModelError."""
     # Models take a second to load: only when they are asked for.
     from streamproc.pipeline import make_stages  # noqa: PLC0415
-    from streamproc.shell.forecast_model import OnnxForecaster  # noqa: PLC0415
+    from streamproc.shell.engines import engines_of  # noqa: PLC0415
     from streamproc.shell.models import ModelSet  # noqa: PLC0415
-    from streamproc.shell.solver import solve  # noqa: PLC0415
 
     models = ModelSet.load(config.worker.bundle, config.detector)
-    return make_stages(config, models, OnnxForecaster.load(), solve)
+    return make_stages(config, engines_of(config, models))
 
 
 def build_worker(config: SiteConfig) -> Worker:

@@ -43,7 +43,7 @@ def warm_path(site: SiteConfig, bundle: Path | None) -> pipeline.Path:
     key = (str(bundle), repr(site.detector))
     if key not in MODELS:
         MODELS[key] = ModelSet.load(bundle, site.detector)
-    return pipeline.Path(site, MODELS[key], _forecaster(), solve)
+    return pipeline.Path(site, pipeline.Engines(MODELS[key], _forecaster(), solve))
 
 
 def read_ambient(path: Path, except_s: Sequence[float] = ()) -> Ambient:

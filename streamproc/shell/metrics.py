@@ -49,6 +49,7 @@ STAGES: Mapping[str, str] = {
     "decide": "conditions, alerts, one batch",
     "scada": "SCADA records to points and limits, one batch",
     "forecast": "forecast model calls, one batch",
+    "ahead": "48-hour forecasts, one batch",
     "advise": "advice and its solver, one batch",
     "publish": "send to acknowledgement of all outputs of a batch",
     "snapshot": "state blob packed, sent and acknowledged",
@@ -71,6 +72,9 @@ COUNTERS: Mapping[str, Series] = {
     "rejected": Series("rejected", ("reason",), "Frames, points and records that could not be evaluated."),
     "config_rejected": Series(
         "config_rejected", ("reason",), "Records of grid.pmu.config.v1 not learnt, once per partition held."
+    ),
+    "exogenous_rejected": Series(
+        "exogenous_rejected", ("reason",), "Records of grid.exogenous.v1 not learnt, once per partition held."
     ),
     "late": Series("late_frames", ("area",), "Frames of an instant that was already closed."),
     "duplicates": Series("duplicate_frames", ("area",), "Frames of a PMU and time that were already there."),
@@ -113,6 +117,27 @@ GAUGES: Mapping[str, Series] = {
     "active_alerts": Series("active_alerts", ("position",), "Alerts that are not NORM."),
     "forecast_coverage_ratio": Series(
         "forecast_coverage_ratio", ("area",), "Share of measurements inside their P05..P95 band, recent."
+    ),
+    "ahead_coverage_ratio": Series(
+        "forecast_ahead_coverage_ratio",
+        ("area", "lead"),
+        "Share of quarter-hour means inside the P05..P95 that was told this long before, recent.",
+    ),
+    "ahead_pinball": Series(
+        "forecast_ahead_pinball", ("area", "lead"), "Mean pinball loss, in the units of the series, recent."
+    ),
+    "ahead_skill_persistence": Series(
+        "forecast_ahead_skill_persistence",
+        ("area", "lead"),
+        "1 - error over that of the last value, recent; below 0 is worse.",
+    ),
+    "ahead_skill_seasonal": Series(
+        "forecast_ahead_skill_seasonal",
+        ("area", "lead"),
+        "1 - error over that of the same time a day (over 24 hours: two) before, recent.",
+    ),
+    "forecast_benched_series": Series(
+        "forecast_benched_series", ("area",), "Series whose 48-hour model errs more than its fallback."
     ),
     "pmus": Series("pmus", ("area",), "PMUs seen in the configuration frames of an area."),
     "arrival_lag_max_s": Series(

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from streamproc import pipeline
 from streamproc.config import SiteConfig
-from streamproc.shell.forecast_model import OnnxForecaster
+from streamproc.shell.engines import engines_of
 from streamproc.shell.models import ModelSet
-from streamproc.shell.solver import solve
 from streamproc.stages.score import Models
 
 
@@ -21,4 +20,4 @@ def make_path(
     `heard` may put something between the path and its models that listens.
     """
     models = ModelSet.load(bundle or config.worker.bundle, config.detector)
-    return pipeline.Path(config, heard(models), OnnxForecaster.load(), solve)
+    return pipeline.Path(config, engines_of(config, heard(models)))

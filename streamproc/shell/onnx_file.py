@@ -26,6 +26,7 @@ ALLOWED = frozenset(
         "Cast",
         "Concat",
         "Div",
+        "Exp",
         "Gather",
         "GatherElements",
         "Greater",

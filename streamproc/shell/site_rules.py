@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -205,6 +206,38 @@ def _points(config: SiteConfig) -> Iterator[Breach]:
                 yield Breach((*here, "deadband"), point.deadband, rule)
 
 
+def _sums(config: SiteConfig) -> Iterator[Breach]:
+    """A sum has the area and unit of its parts, and is no part of itself."""
+    points = {p.id: p for p in config.point}
+    for index, point in enumerate(config.point):
+        here: Path = ("point", index, "parent")
+        if point.parent is None:
+            continue
+        above = points.get(point.parent)
+        if above is None:
+            yield Breach(here, point.parent, f"no such [[point]]{_known(point.parent, points)}")
+            continue
+        if (above.area, above.unit) != (point.area, point.unit):
+            rule = f"must be of the same area and unit ({point.area!r}, {point.unit})"
+            yield Breach(here, point.parent, rule)
+        if not (above.forecast and point.forecast):
+            yield Breach(here, point.parent, "must be forecast, and its parts, too (forecast = true)")
+        seen = {point.id}
+        while above is not None and above.id not in seen:
+            seen.add(above.id)
+            above = points.get(above.parent) if above.parent is not None else None
+        if above is not None:
+            yield Breach(here, point.parent, "must not lead back to the point itself")
+
+
+def _time_zone(config: SiteConfig) -> Iterator[Breach]:
+    try:
+        ZoneInfo(config.site.time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        rule = "no such time zone; write one like Europe/Berlin or UTC"
+        yield Breach(("site", "time_zone"), config.site.time_zone, rule)
+
+
 def _resources(config: SiteConfig) -> Iterator[Breach]:
     yield from _duplicates("resource", "id", [r.id for r in config.resource])
     points = {p.id: p for p in config.point}
@@ -335,6 +368,8 @@ CHECKS: tuple[Callable[[SiteConfig], Iterator[Breach]], ...] = (
     _transport,
     _areas,
     _points,
+    _sums,
+    _time_zone,
     _resources,
     _detectors,
 )

@@ -36,7 +36,7 @@ from streamproc.shell.site_file import client_settings
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 FOREVER_MS = -1
-BLOB_SIZE_MAX = 8 * 1024 * 1024  # bytes of one state blob on the wire
+BLOB_SIZE_MAX = 32 * 1024 * 1024  # bytes of one state blob on the wire
 APPLY_TIMEOUT_S = 15.0
 _OPEN_MS = 2**63 - 1
 
@@ -48,6 +48,8 @@ TOPICS: Mapping[str, tuple[Policy, int, Literal["input", "one"]]] = {
     values.TOPIC_FRAMES: ("delete", 3 * DAY_MS, "input"),
     values.TOPIC_CONFIG: ("compact", FOREVER_MS, "one"),
     values.TOPIC_SCADA: ("delete", 7 * DAY_MS, "input"),
+    values.TOPIC_INTERVALS: ("delete", 800 * DAY_MS, "input"),  # two years: what forecasts are trained on
+    values.TOPIC_EXOGENOUS: ("compact,delete", 800 * DAY_MS, "one"),
     values.TOPIC_FINDINGS: ("delete", 30 * DAY_MS, "one"),
     # Nothing of these two is deleted by time unless the site sets a retention: they are the record of what
     # was said.
@@ -62,6 +64,7 @@ INPUTS = (
     values.TOPIC_FRAMES,
     values.TOPIC_CONFIG,
     values.TOPIC_SCADA,
+    values.TOPIC_INTERVALS,
     values.TOPIC_FINDINGS,
     values.TOPIC_OPERATOR,
     values.TOPIC_ALERTS,
@@ -148,8 +151,9 @@ def wanted_topics(config: SiteConfig) -> tuple[Wanted, ...]:
     for name, (policy, retention_ms, split) in TOPICS.items():
         more: dict[str, str] = {}
         if policy == "compact,delete":
-            more["min_compaction_lag_ms"] = str(COMPACTION_LAG_MS)
-        if name in {values.TOPIC_FINDINGS, values.TOPIC_FORECASTS}:
+            lag_ms = retention_ms if name == values.TOPIC_EXOGENOUS else COMPACTION_LAG_MS
+            more["min_compaction_lag_ms"] = str(lag_ms)
+        if name in {values.TOPIC_FINDINGS, values.TOPIC_FORECASTS, values.TOPIC_INTERVALS}:
             more |= KEPT
         if name == values.TOPIC_STATE:
             # Superseded every second: small segments and an eager cleaner keep what a successor must scan

@@ -119,6 +119,8 @@ class AdviseStage:
 
     def _forecast(self, state: AdviseState, told: Forecast) -> AdviseState:
         """Return the state that knows a forecast; an old or repeated one changes nothing."""
+        if told.horizon != "PT1H":
+            return state  # advice looks an hour ahead
         now_us = max(state.now_us.get(told.area, 0), told.available_at_us)
         state = replace(state, now_us={**state.now_us, told.area: now_us})
         known = state.outlooks.get(told.series)

@@ -1,8 +1,8 @@
 """The SCADA stage: measurements of one partition in; findings about limits and forecasts out.
 
     records ── read ── in time? ── newer? ──┬── limits ── conditions ── findings
-                 |         |          |     |
-             dead letters: why     counted  └── grids of 1, 5, 15 min ── model ── forecasts
+                 |         |          |     ├── grids of 1, 5, 15 min ── model ── forecasts of an hour
+             dead letters: why     counted  └── quarter hours ── intervals (the 48-hour forecasts: `stages.ahead`)
 
 Records are taken one at a time, in their order: how they were batched cannot matter. A record that is partly
 bad is used for what is good in it, and goes to the dead-letter topic with its first reason.
@@ -32,10 +32,8 @@ from streamproc.core.forecast import (
     Forecaster,
     Grid,
     Issue,
-    add,
     close,
     coverage,
-    due,
     skip_to,
 )
 from streamproc.core.messages import (
@@ -50,6 +48,7 @@ from streamproc.core.point_limits import point_findings, watermark
 from streamproc.core.point_stale import stale_findings, stale_points
 from streamproc.core.quantiles import NAMES
 from streamproc.core.scada import AreaClock, LastValues, Points, in_time, newer, read_batch
+from streamproc.core.sums import Sums, add, due
 from streamproc.errors import StateError
 from streamproc.stages.scada_area import (
     AreaPlan,
@@ -60,6 +59,7 @@ from streamproc.stages.scada_area import (
     refitted,
     restarted,
 )
+from streamproc.stages.scada_quarters import quarters
 from streamproc.values import (
     F64,
     I64,
@@ -73,7 +73,7 @@ from streamproc.values import (
     Step,
 )
 
-BLOB_KIND = "scada/3"
+BLOB_KIND = "scada/4"
 POINTS_MAX = 10_000  # of an area without a catalogue; more is a source that makes up ids
 SECOND_NS = 1_000_000_000
 
@@ -214,7 +214,8 @@ class ScadaStage:
             return fresh_area(plan), plan
         if len(every) > len(old):
             grids = tuple(grid.widened(len(every)) for grid in track.grids)
-            track = replace(track, ids=every, last=track.last.widened(len(every)), grids=grids)
+            last, quarter = track.last.widened(len(every)), track.quarter.widened(len(every))
+            track = replace(track, ids=every, last=last, grids=grids, quarter=quarter)
         return track, plan
 
     def _judge(
@@ -251,30 +252,32 @@ class ScadaStage:
             mine = series >= 0
             issues: list[Issue] = []
             if mine.any():
-                number = taken.t_ns[mine] // grid.length_ns
+                number = taken.t_ns[mine] // grid.sums.length_ns
                 grid, issues, late = self._fill(grid, series[mine], number, good[mine])  # noqa: PLW2901
                 counts["late", plan.names.area] += late
-            while due(grid, track.clock.ns, of.wait_ns):
+            while due(grid.sums, track.clock.ns, of.wait_ns):
                 grid, issue = close(grid, self._forecaster)  # noqa: PLW2901
                 issues.append(issue)
             for issue in issues:
                 outputs += self._tell(track, plan, of, issue, counts)
             grids.append(grid)
-        return replace(track, grids=tuple(grids)), outputs
+        track = replace(track, grids=tuple(grids))
+        quarter, told = quarters(track, plan, taken.t_ns, column, good)
+        return replace(track, quarter=quarter), [*outputs, *told]
 
     def _fill(self, grid: Grid, series: I64, number: I64, value: F64) -> tuple[Grid, list[Issue], int]:
         """Return the grid with the values summed; intervals that they leave behind are closed on the way."""
         issues: list[Issue] = []
         late = 0
         for at in np.unique(number).tolist():
-            if grid.start >= 0 and at > grid.start + 1 + grid.history.shape[1]:
+            if grid.sums.start >= 0 and at > grid.sums.start + 1 + grid.history.shape[1]:
                 grid = skip_to(grid, at)
-            while grid.start >= 0 and at > grid.start + 1:
+            while grid.sums.start >= 0 and at > grid.sums.start + 1:
                 grid, issue = close(grid, self._forecaster)
                 issues.append(issue)
             here = number == at
-            grid, missed = add(grid, series[here], number[here], value[here])
-            late += missed
+            sums, missed = add(grid.sums, series[here], number[here], value[here])
+            grid, late = replace(grid, sums=sums), late + missed
         return grid, issues, late
 
     def _tell(
@@ -333,7 +336,8 @@ class ScadaStage:
                     clock=AreaClock(**item["clock"]),
                     last=LastValues(**item["last"]),
                     conditions=ConditionState(**item["conditions"]),
-                    grids=tuple(Grid(**grid) for grid in item["grids"]),
+                    grids=tuple(Grid(**{**grid, "sums": Sums(**grid["sums"])}) for grid in item["grids"]),
+                    quarter=Sums(**item["quarter"]),
                     edge_ns=item["edge_ns"],
                     second=item["second"],
                     stale=item["stale"],

@@ -18,9 +18,11 @@ from streamproc.core.point_limits import Limits, Names
 from streamproc.core.point_stale import SCANS_MISSED
 from streamproc.core.quantiles import HISTORY_ROWS
 from streamproc.core.scada import AreaClock, LastValues, Points, unit_of
+from streamproc.core.sums import Sums
 from streamproc.values import F64, I64, U32, Bool
 
 PLAIN_INTERVAL_MIN = 5  # grid of points without a catalogue
+QUARTER_MIN = 15  # intervals whose means go on to the 48-hour forecasts
 PLAIN_SCAN_MS = 10_000  # how often they are expected
 WAIT_SCANS = 1.5  # an interval waits this many scans for the slowest point
 CELLS_MAX = 1_000_000  # of one block of limit scores, for records that hold a long history
@@ -43,6 +45,7 @@ class AreaPlan:
     names: Names
     place: Mapping[str, int]  # id -> column
     grids: tuple[GridPlan, ...]
+    quarter: GridPlan
     limits: Limits | None
     stale_ns: I64 | None = (
         None  # (n_point,) a point without a good value for longer is stale; None: no catalogue
@@ -58,28 +61,32 @@ class AreaPlan:
             tuple(p.kind for p in points),
             tuple(p.unit for p in points),
         )
+        wanted = [i for i, p in enumerate(points) if p.forecast or p.id in needed]
+
+        def plan(interval_min: int, chosen: list[int]) -> GridPlan:
+            scan_ns = max((points[i].scan_ms for i in chosen), default=0) * 1_000_000
+            wait_ns = min(int(WAIT_SCANS * scan_ns), interval_min * 60 * SECOND_NS)
+            return GridPlan(interval_min, np.array(chosen, dtype=np.int64), wait_ns)
+
         grids = []
         for interval_min in HISTORY_ROWS:
-            chosen = [
-                i
-                for i, p in enumerate(points)
-                if p.interval_min == interval_min and (p.forecast or p.id in needed)
-            ]
+            chosen = [i for i in wanted if points[i].interval_min == interval_min]
             if chosen:
-                scan_ns = max(points[i].scan_ms for i in chosen) * 1_000_000
-                wait_ns = min(int(WAIT_SCANS * scan_ns), interval_min * 60 * SECOND_NS)
-                grids.append(GridPlan(interval_min, np.array(chosen, dtype=np.int64), wait_ns))
+                grids.append(plan(interval_min, chosen))
         limits = Limits.of(points)
         stale_ns = np.array([SCANS_MISSED * p.scan_ms * 1_000_000 for p in points], dtype=np.int64)
         place = {p.id: i for i, p in enumerate(points)}
-        return cls(names, place, tuple(grids), limits if limits.any else None, stale_ns)
+        return cls(
+            names, place, tuple(grids), plan(QUARTER_MIN, wanted), limits if limits.any else None, stale_ns
+        )
 
     @classmethod
     def plain(cls, area: str, position: str, ids: tuple[str, ...]) -> AreaPlan:
         """Return the plan of an area without a catalogue."""
         names = Names(area, position, ids, ("",) * len(ids), tuple(map(unit_of, ids)))
-        grid = GridPlan(PLAIN_INTERVAL_MIN, np.arange(len(ids)), int(WAIT_SCANS * PLAIN_SCAN_MS * 1_000_000))
-        return cls(names, {name: i for i, name in enumerate(ids)}, (grid,), None)
+        wait_ns = int(WAIT_SCANS * PLAIN_SCAN_MS * 1_000_000)
+        grid, quarter = (GridPlan(m, np.arange(len(ids)), wait_ns) for m in (PLAIN_INTERVAL_MIN, QUARTER_MIN))
+        return cls(names, {name: i for i, name in enumerate(ids)}, (grid,), quarter, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,7 @@ class AreaState:
     last: LastValues
     conditions: ConditionState
     grids: tuple[Grid, ...]
+    quarter: Sums
     stale: Bool  # (n_point,) told as stale
     edge_ns: int = 0
     second: int = 0
@@ -105,6 +113,7 @@ def fresh_area(plan: AreaPlan) -> AreaState:
         last=LastValues.fresh(n_point),
         conditions=ConditionState.fresh(2, n_point if plan.limits is not None else 0),
         grids=tuple(Grid.fresh(grid.interval_min, grid.columns.size) for grid in plan.grids),
+        quarter=Sums.fresh(QUARTER_MIN, plan.quarter.columns.size),
         stale=np.zeros(n_point, dtype=np.bool_),
     )
 
@@ -116,7 +125,10 @@ def refitted(track: AreaState, plan: AreaPlan) -> AreaState:
     if not, their histories begin anew.
     """
     fresh = fresh_area(plan)
-    shapes = [[(grid.interval_min, grid.total.shape) for grid in of.grids] for of in (track, fresh)]
+    shapes = [
+        [(grid.interval_min, grid.n_series) for grid in of.grids] + [(0, of.quarter.seen.size)]
+        for of in (track, fresh)
+    ]
     if track.ids == fresh.ids and shapes[0] == shapes[1] and _width(track) == _width(fresh):
         return track
     place = {name: column for column, name in enumerate(track.ids)}
@@ -149,12 +161,11 @@ def restarted(track: AreaState) -> AreaState:
     zero = np.zeros_like(old.below_ns)
     conditions = replace(old, onset_ns=np.where(old.active, old.onset_ns, 0), below_ns=zero, said_ns=zero)
     grids = tuple(
-        replace(Grid.fresh(grid.interval_min, grid.total.shape[0]), inside=grid.inside)
-        for grid in track.grids
+        replace(Grid.fresh(grid.interval_min, grid.n_series), inside=grid.inside) for grid in track.grids
     )
-    return replace(
-        track, last=LastValues.fresh(n_point), conditions=conditions, grids=grids, edge_ns=0, second=0
-    )
+    quarter = Sums.fresh(QUARTER_MIN, track.quarter.seen.size)
+    last = LastValues.fresh(n_point)
+    return replace(track, last=last, conditions=conditions, grids=grids, quarter=quarter, edge_ns=0, second=0)
 
 
 def instants(taken: Points, column: I64, n_point: int) -> Iterator[tuple[I64, F64, U32]]:

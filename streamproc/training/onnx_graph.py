@@ -154,6 +154,10 @@ class OnnxOps:
         """Return one index of an axis, without that axis."""
         return self._node("Gather", a, self._tensor(np.array(index, dtype=np.int64)), axis=axis)
 
+    def pick(self, a: str, axis: int, index: str) -> str:
+        """Return the values at places of an axis, in the shape of the places."""
+        return self._node("Gather", a, index, axis=axis)
+
     def reshape(self, a: str, shape: Sequence[int]) -> str:
         """Return the same values in another shape."""
         return self._node("Reshape", a, self._ints(*shape))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamproc.core.forecast import Grid, add, close, coverage, due, skip_to
+from streamproc.core.forecast import Grid, close, coverage, skip_to
 from streamproc.core.quantiles import (
     DRIFT_ROWS,
     HISTORY_ROWS,
@@ -23,6 +24,7 @@ from streamproc.core.quantiles import (
     persistence,
     rounded,
 )
+from streamproc.core.sums import add, due
 from streamproc.errors import ModelError
 from streamproc.shell.forecast_model import OnnxForecaster
 from streamproc.shell.models import SessionScorer
@@ -179,33 +181,38 @@ def test_rounding_keeps_seven_digits_of_the_largest() -> None:
     assert made.tolist() == [[1234.568, 0.0], [0.000123457, 0.0]]
 
 
+def into(grid: Grid, *values: np.ndarray) -> tuple[Grid, int]:
+    sums, late = add(grid.sums, *values)
+    return replace(grid, sums=sums), late
+
+
 def test_a_grid_closes_when_every_live_series_went_on_or_its_wait_is_over() -> None:
     grid = Grid.fresh(5, 3)
-    assert not due(grid, 10**18, 0)
-    grid, late = add(grid, np.array([0, 1]), np.array([100, 100]), np.array([1.0, 2.0]))
-    end_ns = 101 * grid.length_ns
+    assert not due(grid.sums, 10**18, 0)
+    grid, late = into(grid, np.array([0, 1]), np.array([100, 100]), np.array([1.0, 2.0]))
+    end_ns = 101 * grid.sums.length_ns
     assert late == 0
-    assert not due(grid, end_ns, 15)
-    assert due(grid, end_ns + 15, 15)
-    grid, _ = add(grid, np.array([0]), np.array([101]), np.array([3.0]))
-    assert not due(grid, end_ns, 15)
-    grid, _ = add(
+    assert not due(grid.sums, end_ns, 15)
+    assert due(grid.sums, end_ns + 15, 15)
+    grid, _ = into(grid, np.array([0]), np.array([101]), np.array([3.0]))
+    assert not due(grid.sums, end_ns, 15)
+    grid, _ = into(
         grid, np.array([1]), np.array([101]), np.array([np.nan])
     )  # of bad quality: alive all the same
-    assert due(grid, end_ns, 15)  # the third was never seen: not waited for
+    assert due(grid.sums, end_ns, 15)  # the third was never seen: not waited for
     grid, issue = close(grid, None)
     assert grid.history[:, -1].tolist()[:2] == [1.0, 2.0]
     assert issue.series.tolist() == [0, 1]
-    grid, late = add(grid, np.array([0]), np.array([100]), np.array([9.0]))
+    grid, late = into(grid, np.array([0]), np.array([100]), np.array([9.0]))
     assert late == 1
-    assert grid.total[0].tolist() == [3.0, 0.0]
+    assert grid.sums.total[0].tolist() == [3.0, 0.0]
 
 
 def test_a_far_jump_forgets_the_history_but_not_the_coverage() -> None:
-    grid, _ = add(Grid.fresh(1, 1), np.array([0]), np.array([100]), np.array([1.0]))
+    grid, _ = into(Grid.fresh(1, 1), np.array([0]), np.array([100]), np.array([1.0]))
     grid, _ = close(grid, None)
     grid = skip_to(grid, 10_000)
-    assert grid.start == 10_000
+    assert grid.sums.start == 10_000
     assert np.isnan(grid.history).all()
     assert np.isnan(coverage(np.full(96, -1)))
     assert coverage(np.array([1] * 9 + [0] * 3)) == 0.75

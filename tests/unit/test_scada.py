@@ -287,7 +287,7 @@ def test_every_closed_interval_gives_one_forecast_per_series_by_the_model_once_i
     assert (np.diff(bands, axis=0) > 0).all()
     assert abs(bands[1, 0] - 5.97) < 0.3
     assert last.last_value == pytest.approx(5.0 + 0.01 * 87 + 0.05 * (87 * 7 % 5))
-    assert state.areas["north"].grids[0].start == T0_US // MINUTE_US + 29
+    assert state.areas["north"].grids[0].sums.start == T0_US // MINUTE_US + 29
 
 
 def test_live_coverage_is_counted_when_the_measurement_comes() -> None:
@@ -446,7 +446,7 @@ def test_a_foreign_or_changed_blob_is_refused_or_begun_anew() -> None:
     area = other.unpack(blob).areas["north"]
     assert area.ids == ("F1.P", "F2.P")
     assert area.last.value[1] == 3.0
-    assert area.grids[0].start == -1
+    assert area.grids[0].sums.start == -1
     assert area.clock.ns > 0
     assert stage.resume_offset(stage.unpack(blob), TOPIC_SCADA, 7) == 7
     assert stage.warm(stage.unpack(blob), minutes(1)).areas.keys() == {"north"}

@@ -17,6 +17,7 @@ import numpy as np
 from streamproc.core.series.history import History
 from streamproc.core.series.model import Fitted, Recipe
 from streamproc.errors import DataError
+from streamproc.training.ahead.recipe import Stream
 from streamproc.training.series.recipes import Ridge
 from streamproc.values import F64, I64
 
@@ -73,6 +74,7 @@ RECIPES: dict[str, Recipe] = {
         Best("blend", trees=False),
         Ridge(),
         Ridge("kernel", curved=True),
+        Stream(),
         WeeklyMean(),
     )
 }

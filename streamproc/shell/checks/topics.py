@@ -49,6 +49,8 @@ _USES: Mapping[str, tuple[int, ...]] = {
     values.TOPIC_FRAMES: (READ,),
     values.TOPIC_CONFIG: (READ,),
     values.TOPIC_SCADA: (READ,),
+    values.TOPIC_INTERVALS: (READ, WRITE),
+    values.TOPIC_EXOGENOUS: (READ,),
     values.TOPIC_FINDINGS: (READ, WRITE),
     values.TOPIC_ALERTS: (READ, WRITE),
     values.TOPIC_SETPOINTS: (WRITE,),

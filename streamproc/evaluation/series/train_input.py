@@ -1,0 +1,96 @@
+"""Files of measurements into what the 48-hour training takes: the readers and cleaners of the backtests, then a fleet."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamproc.core.series.history import History
+from streamproc.errors import DataError
+from streamproc.evaluation.series.durations import seconds_of
+from streamproc.evaluation.series.grid import Series, series_of
+from streamproc.evaluation.series.read import Wanted, read_rows
+from streamproc.evaluation.series.zone import moment_of, zone_of
+from streamproc.training.ahead.bundle import files_of
+from streamproc.training.ahead.card import card_of
+from streamproc.training.ahead.fleets import fleet_of
+from streamproc.training.ahead.train import figures, train
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One column of a file."""
+
+    path: Path
+    wanted: Wanted
+    zone: str
+    holidays: str | None
+    step: str | None
+
+
+def read_source(source: Source) -> Series:
+    """Return the series of a column; raises DataError."""
+    step_s = seconds_of(source.step, "--step") if source.step else None
+    rows = read_rows(source.path, source.wanted)
+    return series_of(rows, source.wanted, zone_of(source.zone), source.holidays, step_s)
+
+
+def bundle_files(
+    parts: Sequence[Series],
+    *,
+    ids: Sequence[str],
+    until: str | None,
+    seed: int,
+    name: str,
+    unit: str,
+    command: str,
+    file: str,
+    step: Callable[[str], None] = lambda _: None,
+) -> tuple[dict[str, bytes], dict[str, Any], list[str]]:
+    """Return the files of the bundle, its figures by horizon, and what was wrong with the data; raises DataError."""
+    first = parts[0]
+    if any(part.t_s.size != first.t_s.size or part.t_s[0] != first.t_s[0] for part in parts):
+        raise DataError(f"{file}: the targets do not cover the same times; train one bundle for each")
+    if len(set(ids)) != len(ids):
+        raise DataError(f"--id: {', '.join(ids)}: each series needs a name of its own")
+    end = first.t_s.size
+    if until is not None:
+        end = int(np.searchsorted(first.t_s, moment_of(until, first.zone, "--train-until")))
+    histories = [history_of(part, ident) for part, ident in zip(parts, ids, strict=True)]
+    fleet = fleet_of(histories, [part.cleaned.good for part in parts], end, int(first.t_s[0]))
+    trained, made = train(fleet, seed, step=step)
+    metrics: dict[str, Any] = dict(figures(trained, made))
+    digest = hashlib.sha256("|".join(part.digest for part in parts).encode()).hexdigest()
+    about = {
+        "name": name,
+        "version": 1,
+        "command": command,
+        "data": f"{file}: {', '.join(part.name for part in parts)}",
+        "data_digest": digest,
+        "seed": seed,
+        "unit": unit,
+        "zone": first.zone.key,
+        "trained_from": first.when(0),
+        "trained_until": first.when(end - 1),
+    }
+    notes = list(dict.fromkeys(finding.words for part in parts for finding in part.findings))
+    return files_of(trained, about, metrics, card_of(trained, about, metrics, notes)), metrics, notes
+
+
+def history_of(part: Series, name: str) -> History:
+    """Return a series as models see it."""
+    return History(
+        name,
+        part.step_s,
+        part.cleaned.good,
+        part.slot,
+        part.day,
+        part.holiday,
+        part.known,
+        part.known_names,
+    )
