@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "measure how well events are found and named, and series forecast",
     ),
     "backtest": ("streamproc.cli.backtest", "judge models of a series by a rolling backtest"),
+    "backtest-many": ("streamproc.cli.backtest_many", "the same for many series, on one machine or several"),
     "compare": ("streamproc.cli.compare", "tell whether one model forecasts better than another"),
     "report": ("streamproc.cli.report", "draw the result of a backtest as one HTML page"),
     "check": ("streamproc.cli.check", "check a site file, this machine, the broker and the topics"),

@@ -13,7 +13,8 @@ import csv
 import gzip
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -64,10 +65,7 @@ class Rows:
 
 def read_rows(path: Path, wanted: Wanted) -> Rows:
     """Return the rows of a file; raises DataError with file, row, column, value and what to do."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    raw = _bytes(path)
     digest = hashlib.sha256(raw).hexdigest()
     table = (_parquet if path.suffix.lower() in PARQUET else _csv)(path, raw, wanted)
     if not table.line:
@@ -87,6 +85,30 @@ def read_rows(path: Path, wanted: Wanted) -> Rows:
         table.numbers(wanted.holiday)[has_time] if wanted.holiday else None,
         int((~has_time).sum()),
     )
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file, as `Rows.digest`; raises DataError."""
+    return hashlib.sha256(_bytes(path)).hexdigest()
+
+
+def names_of(path: Path) -> list[str]:
+    """Return the names of a file's columns, in its order, without those that have none; raises DataError."""
+    raw = _bytes(path)
+    if path.suffix.lower() in PARQUET:
+        with _parquet_errors(path) as parquet:
+            names = [str(name) for name in parquet(raw).schema_arrow.names]
+    else:
+        with _csv_errors(path):
+            names = _head(path, raw)[1]
+    return [name for name in names if name]
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,19 +234,31 @@ def _check_names(path: Path, names: Sequence[str], wanted: Wanted) -> None:
 
 
 def _csv(path: Path, raw: bytes, wanted: Wanted) -> _Table:
-    try:
-        content = gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw
-        stream = TextIOWrapper(BytesIO(content), encoding="utf-8-sig", newline="")
-        head = stream.readline()
-        skipped = 0
-        while head.startswith("#"):
-            head, skipped = stream.readline(), skipped + 1
-        delimiter = max(",;\t", key=head.count)
-        names = [name.strip() for name in next(csv.reader([head], delimiter=delimiter), [])]
-        if not any(names):
-            raise DataError(f"{path}: row 1: a header with column names is expected")
+    with _csv_errors(path):
+        stream, names, delimiter, skipped = _head(path, raw)
         _check_names(path, names, wanted)
         return _csv_cells(path, csv.reader(stream, delimiter=delimiter), names, wanted, skipped + 1)
+
+
+def _head(path: Path, raw: bytes) -> tuple[TextIOWrapper, list[str], str, int]:
+    """Return a CSV behind its header, the names in it, the delimiter, and how many lines of remarks came before."""
+    content = gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw
+    stream = TextIOWrapper(BytesIO(content), encoding="utf-8-sig", newline="")
+    head = stream.readline()
+    skipped = 0
+    while head.startswith("#"):
+        head, skipped = stream.readline(), skipped + 1
+    delimiter = max(",;\t", key=head.count)
+    names = [name.strip() for name in next(csv.reader([head], delimiter=delimiter), [])]
+    if not any(names):
+        raise DataError(f"{path}: row 1: a header with column names is expected")
+    return stream, names, delimiter, skipped
+
+
+@contextmanager
+def _csv_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8, or as Parquet"
@@ -255,17 +289,10 @@ def _csv_cells(path: Path, reader: Any, names: Sequence[str], wanted: Wanted, be
 
 
 def _parquet(path: Path, raw: bytes, wanted: Wanted) -> _Table:
-    try:
-        from pyarrow import ArrowException, BufferReader, parquet  # noqa: PLC0415 - an optional part
-    except ImportError as error:
-        raise DataError(f'{path}: Parquet needs pyarrow: pip install "streamproc[parquet]"') from error
-    try:
-        file = parquet.ParquetFile(BufferReader(raw))
-        names = [str(name) for name in file.schema_arrow.names]
-        _check_names(path, names, wanted)
+    with _parquet_errors(path) as parquet:
+        file = parquet(raw)
+        _check_names(path, [str(name) for name in file.schema_arrow.names], wanted)
         table = file.read(columns=list(columns_of(wanted)))
-    except (OSError, ArrowException) as error:
-        raise DataError(f"{path}: cannot be read as Parquet: {error}") from error
     cells: dict[str, Any] = {
         name: table.column(name).to_numpy(zero_copy_only=False) for name in columns_of(wanted)
     }
@@ -278,3 +305,16 @@ def columns_of(wanted: Wanted) -> tuple[str, ...]:
     """Return the names of all wanted columns, each once."""
     names = (wanted.time, wanted.target, *wanted.known, *([wanted.holiday] if wanted.holiday else []))
     return tuple(dict.fromkeys(names))
+
+
+@contextmanager
+def _parquet_errors(path: Path) -> Iterator[Callable[[bytes], Any]]:
+    """Yield what opens a Parquet file."""
+    try:
+        from pyarrow import ArrowException, BufferReader, parquet  # noqa: PLC0415 - an optional part
+    except ImportError as error:
+        raise DataError(f'{path}: Parquet needs pyarrow: pip install "streamproc[parquet]"') from error
+    try:
+        yield lambda raw: parquet.ParquetFile(BufferReader(raw))
+    except (OSError, ArrowException) as error:
+        raise DataError(f"{path}: cannot be read as Parquet: {error}") from error
