@@ -25,6 +25,7 @@ from streamproc.values import F64, I64
 CALIBRATE_S = 600.0
 EXCEPT_S = 30.0  # left out on either side of a documented disturbance
 STRETCH_MIN_S = 60.0  # a shorter stretch is not used
+PLAUSIBLE_HZ = 5.0  # further from nominal is no frequency of a grid
 STEP_MAX = 0.2  # of a frame: a time step may be off by so much
 MADE_S, MADE_HZ, MADE_MEMORY_S = 3000.0, 8e-3, 40.0
 
@@ -92,11 +93,11 @@ def recorded_ambient(
 
     `except_s`: seconds from the first frame of disturbances that are known.
     """
-    rate_hz = _rate_hz(name, t_ns)
+    rate_hz = rate_hz_of(name, t_ns)
     steps = np.diff(t_ns) * rate_hz / 1e9
     notes = _oddities(steps)
     at_s = (t_ns - t_ns[0]) / 1e9
-    known = np.isfinite(freq_hz) & (np.abs(freq_hz - nominal_hz) < 5.0)
+    known = np.isfinite(freq_hz) & (np.abs(freq_hz - nominal_hz) < PLAUSIBLE_HZ)
     for s in except_s:
         known &= ~(np.abs(at_s - s) <= EXCEPT_S)
     broken = np.concatenate([[True], np.abs(steps - 1.0) > STEP_MAX])
@@ -125,7 +126,8 @@ def recorded_ambient(
     return Ambient(name, rate_hz, first, tests, (told, *notes, *out))
 
 
-def _rate_hz(name: str, t_ns: I64) -> float:
+def rate_hz_of(name: str, t_ns: I64) -> float:
+    """Return the frames per second of a recording; raises RecordingError if nobody can tell."""
     if t_ns.size < 2:
         raise RecordingError(f"{name}: {t_ns.size} frames with a frequency: there is nothing to use")
     steps = np.diff(t_ns)

@@ -48,6 +48,20 @@ def warm_path(site: SiteConfig, bundle: Path | None) -> pipeline.Path:
 
 def read_ambient(path: Path, except_s: Sequence[float] = ()) -> Ambient:
     """Return the frequency of a recording as what moves under events; raises RecordingError with file and place."""
+    t_ns, freq_hz, nominal_hz = read_frequency(path)
+    return recorded_ambient(path.name, t_ns, freq_hz, nominal_hz, (*documented(path), *except_s))
+
+
+def documented(path: Path) -> tuple[float, ...]:
+    """Return the seconds, from the first frame, of the disturbances that the publisher of a recording documents."""
+    return tuple(s for name, seconds in DOCUMENTED.items() if path.name.startswith(name) for s in seconds)
+
+
+def read_frequency(path: Path) -> tuple[I64, F64, float]:
+    """Return the times and the frequency (n_frame,) of a recording, NaN where unknown, and what is nominal, Hz.
+
+    It is the median over the PMUs of the first stream. Raises RecordingError with file and place.
+    """
     times: list[I64] = []
     values: list[F64] = []
     nominal_hz = idcode = 0.0
@@ -64,10 +78,7 @@ def read_ambient(path: Path, except_s: Sequence[float] = ()) -> Ambient:
                 values.append(_middle(batch.freq_hz[mine]))
     if not times:
         raise RecordingError(f"{path}: there is no frequency of a PMU in it")
-    known = [s for name, seconds in DOCUMENTED.items() if path.name.startswith(name) for s in seconds]
-    return recorded_ambient(
-        path.name, np.concatenate(times), np.concatenate(values), nominal_hz, (*known, *except_s)
-    )
+    return np.concatenate(times), np.concatenate(values), nominal_hz
 
 
 def _chunks(records: Iterable[Record]) -> Iterator[list[bytes]]:
