@@ -20,9 +20,8 @@ class SiteTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     name: str = "site"  # name of the control area, shown in health records and on screens
     nominal_hz: float | None = None  # Hz; None: as the configuration frames say (FNOM)
-    time_zone: str = (
-        "UTC"  # of the consumers' day, such as "Europe/Berlin": forecasts follow the clock on the wall
-    )
+    #: of the consumers' day, such as Europe/Berlin; forecasts follow the clock on the wall
+    time_zone: str = "UTC"
 
 
 class BrokerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -123,21 +123,8 @@ def examples() -> dict[str, Message]:
         "alert": alert,
         "operator": operator,
         "scada": ScadaBatch(area="north", points=(point,)),
-        "intervals": Intervals(
-            area="north",
-            start_us=1_355_156_100_000_000,
-            ids=("FDR_12.P", "FDR_13.P"),
-            units=("MW", "MW"),
-            means=(18.4, None),
-        ),
-        "exogenous": Exogenous(
-            area="north",
-            name="temperature_degc",
-            unit="degC",
-            known_at_us=1_355_155_200_000_000,
-            valid_ts_us=(1_355_158_800_000_000, 1_355_162_400_000_000),
-            values=(3.5, None),
-        ),
+        "intervals": _intervals(),
+        "exogenous": _exogenous(),
         "forecast": _forecast(t_us, digest),
         "setpoint": _setpoint(t_us, digest),
         "health": _health(t_us, digest),
@@ -170,6 +157,27 @@ def _finding(t_us: int, digest: str) -> Finding:
         window_s=0.5,
         text=text,
         model_digest=digest,
+    )
+
+
+def _intervals() -> Intervals:
+    return Intervals(
+        area="north",
+        start_us=1_355_156_100_000_000,
+        ids=("FDR_12.P", "FDR_13.P"),
+        units=("MW", "MW"),
+        means=(18.4, None),
+    )
+
+
+def _exogenous() -> Exogenous:
+    return Exogenous(
+        area="north",
+        name="temperature_degc",
+        unit="degC",
+        known_at_us=1_355_155_200_000_000,
+        valid_ts_us=(1_355_158_800_000_000, 1_355_162_400_000_000),
+        values=(3.5, None),
     )
 
 

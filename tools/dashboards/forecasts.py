@@ -17,7 +17,7 @@ def board() -> Board:
         "streamproc / 3 Forecasts and recommendations",
         "Forecasts per area, how often their band was right, and setpoint advice. The values stand in "
         "grid.forecasts.v1 and grid.setpoints.v1; no series here names a point.",
-        (_glance(), _forecasts(), _intake(), _advice()),
+        (_glance(), _forecasts(), _ahead(), _intake(), _advice()),
     )
 
 
@@ -74,6 +74,50 @@ def _forecasts() -> Row:
                 "Forecasts by persistence since the workers' start. `short_history` is normal in the first hours of "
                 "a point.",
                 [Query(or_zero(f"sum by (reason) ({FALLBACKS})"), "{{reason}}")],
+                width=THIRD,
+            ),
+        ),
+    )
+
+
+def _ahead() -> Row:
+    skill = "1 - error / error of the {0}, recent, by how long before it was told. Below 0 the {0} is better."
+    return Row(
+        "48 hours ahead",
+        (
+            lines(
+                "Coverage, by lead",
+                "Lowest share, over the areas, of quarter hours inside the P05..P95 that was told this long before. "
+                "It should be 0.9.",
+                [Query("min by (lead) (streamproc_forecast_ahead_coverage_ratio)", "{{lead}}")],
+                "percentunit",
+                width=THIRD,
+            ),
+            lines(
+                "Skill over the last value",
+                skill.format("last value"),
+                [Query("min by (lead) (streamproc_forecast_ahead_skill_persistence)", "{{lead}}")],
+                "percentunit",
+                width=THIRD,
+            ),
+            lines(
+                "Skill over the same time a day before",
+                skill.format("same time a day before"),
+                [Query("min by (lead) (streamproc_forecast_ahead_skill_seasonal)", "{{lead}}")],
+                "percentunit",
+                width=THIRD,
+            ),
+            lines(
+                "Pinball loss, by lead",
+                "Mean over the series of each area, in their units.",
+                [Query("max by (lead) (streamproc_forecast_ahead_pinball)", "{{lead}}")],
+                width=THIRD,
+            ),
+            number(
+                "Benched series",
+                "Series whose model has erred more than its fallback for a day; the fallback speaks for them.",
+                "sum(streamproc_forecast_benched_series)",
+                steps=((1, YELLOW),),
                 width=THIRD,
             ),
         ),
