@@ -2,8 +2,8 @@
 
 `decode`: bytes to arrays. `seam`: the worker's way in against the bare Kafka client. `path`: the whole path beside
 stock Faust and Quix Streams. `latency`: record to alert under full load. `scale`: what a site costs. `peers`: one job on
-other stream processors. `profile`: where the time goes. `detect`: a site's model and deciding. `report`: BENCHMARKS.md
-from their JSON.
+other stream processors. `profile`: where the time goes. `detect`: a site's model and deciding. `ahead`: 48-hour
+forecasts of many series. `report`: BENCHMARKS.md from their JSON.
 
 Exit code 1: a target was not met (it is printed which).
 """
@@ -39,6 +39,7 @@ def register(app: typer.Typer) -> None:
     group.command("peers", help="The same job on the field's stream processors.")(peers)
     group.command("profile", help="Where the score stage's microseconds go; no broker.")(profile)
     group.command("detect", help="A site's own model per instant, and deciding; no broker.")(detect)
+    group.command("ahead", help="One issue of 48-hour forecasts for many series; no broker.")(ahead)
     group.command("report", help="BENCHMARKS.md from the JSON of the other commands.")(report)
     app.add_typer(group, name="bench")
 
@@ -157,6 +158,17 @@ def detect(
     from streamproc.shell.bench.detect import measure
 
     show(measure(rounds=rounds), json=json)
+
+
+def ahead(
+    json: Json = False,
+    series: Annotated[int, typer.Option(help="Series of one area.", min=10, max=10_000)] = 10_000,
+    rounds: Rounds = 5,
+) -> None:
+    """Measure an issue of 48-hour forecasts."""
+    from streamproc.shell.bench.ahead import measure
+
+    show(measure(series=series, rounds=rounds), json=json)
 
 
 def report(

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from streamproc.values import F32, F64, I64
 
 FORMAT = "streamproc-ahead/1"
 CHUNK = 256  # series of one call
+THREADS = min(2, os.cpu_count() or 1)  # calls side by side: an issue comes once in a quarter of an hour
 
 
 class AheadBundleTable(Table, frozen=True):
@@ -97,6 +100,7 @@ class OnnxAhead:
         self._names = {edge.name for edge in session.get_inputs()}
         self._rows = {name: row for row, name in enumerate(manifest.series.ids)}
         self._low, self._high = arrays["low"], arrays["high"]
+        self._pool = ThreadPoolExecutor(THREADS, "streamproc-ahead")
         self._mean = np.array([known.mean for known in manifest.known])[:, None]
         self._size = np.array([known.size for known in manifest.known])[:, None]
 
@@ -154,11 +158,15 @@ class OnnxAhead:
         name = "median" if with_known or not self.known_names else "plain"
         feed = {key: array for key, array in given._asdict().items() if key in self._names}
         out = np.empty((len(rows), N_LEAD), np.float32)
+
+        def ask(start: int) -> None:
+            part = slice(start, start + CHUNK)
+            mine = feed | {"history": given.history[part], "series": rows[part]}
+            out[part] = self._session.run([name], mine)[0]
+
         try:
-            for start in range(0, len(rows), CHUNK):
-                part = slice(start, start + CHUNK)
-                feed |= {"history": given.history[part], "series": rows[part]}
-                out[part] = self._session.run([name], feed)[0]
+            # ONNX Runtime lets go of the interpreter: chunks run side by side, each with the same answer as alone.
+            list(self._pool.map(ask, range(0, len(rows), CHUNK)))
         except Exception as error:
             raise ModelError(f"48-hour model: {error}") from error
         return out

@@ -16,7 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+import msgspec
 import numpy as np
+import orjson
 
 from streamproc.config import SiteConfig
 from streamproc.core.ahead.bands import JUDGED, Bands
@@ -37,11 +39,12 @@ from streamproc.core.messages import (
     Refusal,
     dead_letter,
     decode,
-    encode,
 )
-from streamproc.core.quantiles import NAMES, rounded
+from streamproc.core.quantiles import NAMES
 from streamproc.errors import StateError
 from streamproc.values import (
+    F32,
+    I64,
     SILENT,
     TOPIC_EXOGENOUS,
     TOPIC_FORECASTS,
@@ -54,7 +57,7 @@ from streamproc.values import (
 )
 
 BLOB_KIND = "ahead/1"
-SERIES_MAX = 10_000  # of an area
+SERIES_MAX = 3_000  # of all areas of a partition: their state is one record of at most 32 MB
 KNOWN_RATIO_GOOD = 0.75  # of the last day: below, the input's quality is SUSPECT
 LEAD_WORDS = ("PT15M", "PT1H", "PT4H", "PT12H", "PT24H", "PT48H")  # of bands.JUDGED
 assert len(LEAD_WORDS) == len(JUDGED)
@@ -118,15 +121,24 @@ class AheadStage:
         state = replace(state, refused=())
         outputs: list[Output] = []
         touched: dict[str, None] = {}
+
+        def refuse(record: Record, why: Refusal) -> None:
+            counts["rejected", why.reason] += 1
+            counts["dead_letters", why.reason] += 1
+            outputs.append(dead_letter(record, why.reason, why.detail))
+
         for record in records:
             read = _read(record)
             if isinstance(read, Refusal):
-                counts["rejected", str(read.reason)] += 1
-                counts["dead_letters", str(read.reason)] += 1
-                outputs.append(dead_letter(record, read.reason, read.detail))
+                refuse(record, read)
                 continue
             number = read.start_us * 1000 // STEP_NS
             area = state.areas.get(read.area)
+            others = sum(len(a.memory.ids) for name, a in state.areas.items() if name != read.area)
+            if others + len(read.ids) > SERIES_MAX:
+                rule = f"{others} others and these {len(read.ids)} series are more than {SERIES_MAX} of a partition"
+                refuse(record, Refusal(Reason.TOO_LARGE, f"{rule}; give the topic more partitions"))
+                continue
             if area is not None and number < area.memory.start:
                 counts["late", read.area] += 1
                 continue
@@ -159,17 +171,20 @@ class AheadStage:
         made = issue(memory, known, self._ahead, self._offsets, sums_of(ids, self._parents))
         memory = note(memory, made.every, made.model, made.fallback)
         track = AreaAhead(memory, units)
-        outputs += self._tell(read.area, track, made, ts_ms, counts)
+        outputs += self.tell(read.area, track, made, ts_ms, counts)
         areas, every = {**state.areas, read.area: track}, {**state.known, read.area: known}
         return AheadState(areas, every)
 
-    def _tell(self, area: str, track: AreaAhead, made: Issue, ts_ms: int, counts: Counts) -> list[Output]:
+    def tell(self, area: str, track: AreaAhead, made: Issue, ts_ms: int, counts: Counts) -> list[Output]:
+        """Return the records of an issue; `ts_ms` is when its means came."""
         memory = track.memory
         issued_us = memory.start * STEP_NS // 1000
         step_us = STEP_NS // 1000
-        valid_us = tuple(issued_us + step_us * lead for lead in range(1, made.quantiles.shape[2] + 1))
+        valid_us = issued_us + step_us * np.arange(1, made.quantiles.shape[2] + 1)
         available_us = max(ts_ms * 1000, issued_us)
-        bands = rounded(made.quantiles)
+        bands = np.ascontiguousarray(made.quantiles)
+        assert np.isfinite(bands).all(), "a quantile is not finite"
+        empty = Quantiles(**dict.fromkeys(NAMES, ()))
         outputs: list[Output] = []
         for row, series in enumerate(made.series.tolist()):
             reason = int(made.reason[row])
@@ -183,8 +198,8 @@ class AheadStage:
                 available_at_us=available_us,
                 interval_min=STEP_MIN,  # type: ignore[arg-type]
                 horizon="PT48H",
-                valid_ts_us=valid_us,
-                quantiles=Quantiles(**dict(zip(NAMES, map(tuple, bands[row].tolist()), strict=True))),
+                valid_ts_us=(),
+                quantiles=empty,
                 method="model" if reason == MODEL else "fallback",
                 reason=REASONS[reason],
                 flags=self._flags(memory, made, row, series),
@@ -198,9 +213,8 @@ class AheadStage:
             counts["forecasts", area] += 1
             if reason != MODEL:
                 counts["forecast_fallbacks", REASONS[reason]] += 1
-            outputs.append(
-                Output(TOPIC_FORECASTS, forecast.series.encode(), encode(forecast), available_us // 1000)
-            )
+            value = _encoded(forecast, bands[row], valid_us)
+            outputs.append(Output(TOPIC_FORECASTS, forecast.series.encode(), value, available_us // 1000))
         return outputs
 
     def _flags(self, memory: Memory, made: Issue, row: int, series: int) -> tuple[str, ...]:
@@ -238,6 +252,14 @@ class AheadStage:
         return next_offset
 
 
+def _encoded(forecast: Forecast, bands: F32, valid_us: I64) -> bytes:
+    """Return the bytes of `encode` for a forecast with these quantiles (7, N_LEAD), at a fifth of its price."""
+    tree = msgspec.to_builtins(forecast)
+    tree["quantiles"] = dict(zip(NAMES, bands, strict=True))
+    tree["valid_ts_us"] = valid_us
+    return orjson.dumps(tree, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+
+
 def _read(record: Record) -> Intervals | Refusal:
     """Return the means of a record, or why it is refused."""
     read = decode(Intervals, record.value)
@@ -246,8 +268,6 @@ def _read(record: Record) -> Intervals | Refusal:
     if not len(read.ids) == len(read.units) == len(read.means) or len(set(read.ids)) != len(read.ids):
         sizes = f"{len(read.ids)} ids, {len(read.units)} units, {len(read.means)} means"
         return Refusal(Reason.WRONG_TYPE, f"{sizes}: they must be of one length, each id once")
-    if len(read.ids) > SERIES_MAX:
-        return Refusal(Reason.TOO_LARGE, f"{len(read.ids)} series, an area has at most {SERIES_MAX}")
     if read.start_us * 1000 % STEP_NS:
         return Refusal(Reason.WRONG_TYPE, f"start_us {read.start_us} is not the start of a quarter hour")
     return read
@@ -263,7 +283,7 @@ def _series(area: AreaAhead | None, read: Intervals) -> tuple[tuple[str, ...], t
     there = np.asarray(np.isfinite(area.memory.history).any(axis=1)).tolist()
     kept = {n: u for n, u, keep in zip(area.memory.ids, area.units, there, strict=True) if keep}
     every = {**kept, **units}
-    ids = tuple(every)[:SERIES_MAX]
+    ids = tuple(every)
     return ids, tuple(every[name] for name in ids)
 
 

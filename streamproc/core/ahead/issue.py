@@ -41,9 +41,17 @@ COVERAGE_JUDGED = 1  # the hour: what `coverage_90` tells
 class Ahead(Protocol):
     """The 48-hour models (implemented by `streamproc.shell.ahead_model.OnnxAhead`)."""
 
-    digest: str
-    shape: Shape
-    known_names: Sequence[str]
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of the model."""
+
+    @property
+    def shape(self) -> Shape:
+        """Return what training knows of errors."""
+
+    @property
+    def known_names(self) -> Sequence[str]:
+        """Return the names of what is known ahead, in the order of `scaled`."""
 
     def rows_of(self, ids: tuple[str, ...]) -> I64:
         """Return the row of each series among the model's own; the last row for those that it does not know."""
@@ -68,7 +76,7 @@ class Issue:
     """What is published. Rows are the series that get a forecast."""
 
     series: I64  # (n,), place in the memory
-    quantiles: F64  # (n, 7, N_LEAD)
+    quantiles: F32  # (n, 7, N_LEAD)
     reason: I64  # (n,), index into REASONS; 0 = by the model
     coverage: F64  # (n,), NaN: too little to judge
     known_ratio: F64  # (n,), of the last day
@@ -77,7 +85,7 @@ class Issue:
     with_known: bool  # weather and the like were used
     model: F64  # (n_all, N_LEAD), medians of the model for all series; NaN where it was not asked
     fallback: F64  # (n_all, N_LEAD)
-    every: F64  # (n_all, 7, N_LEAD), NaN where nothing was said
+    every: F32  # (n_all, 7, N_LEAD), NaN where nothing was said
 
 
 def issue(memory: Memory, known: Known, ahead: Ahead | None, offsets: Offsets, sums: Sums) -> Issue:
@@ -95,14 +103,16 @@ def issue(memory: Memory, known: Known, ahead: Ahead | None, offsets: Offsets, s
     median, shrink, added_up = reconcile(sums, median, sizes.mean(axis=2), speaks)
     offset = band.offsets(memory.bands, shape, spread)
     quantiles = band.quantiles(median, offset, memory.start)
-    quantiles = median[:, None] + (quantiles - median[:, None]) * shrink[:, None]
+    if added_up.any():
+        middle = median[:, None].astype(np.float32)
+        quantiles = middle + (quantiles - middle) * shrink[:, None].astype(np.float32)
     quantiles = held(quantiles, memory.history, added_up)
-    quantiles[~speaks] = np.nan
+    quantiles[~speaks] = np.float32(np.nan)
     series = np.flatnonzero(speaks)
     last_day = np.asarray(there[:, -PER_DAY:].mean(axis=1))
     return Issue(
         series,
-        quantiles[series],
+        quantiles if speaks.all() else quantiles[series],
         reason[series].astype(np.int64),
         coverage(memory)[series],
         last_day[series],
@@ -138,30 +148,32 @@ def _asked(
 
 def fallback_of(history: F32, days: Days) -> F64:
     """Return the fallback's medians (n, N_LEAD): last value, then a week ago, then the newest day that is known."""
-    values = history.astype(np.float64)
-    week = values[:, np.minimum(N_ROW - WEEK_DAYS * PER_DAY + np.arange(N_LEAD), N_ROW - 1)]
-    out = week
+    start = N_ROW - WEEK_DAYS * PER_DAY
+    out = history[:, start : start + N_LEAD].astype(np.float64)
+    holed = np.flatnonzero(np.isnan(out).any(axis=1))
     for column in range(days.near.shape[1]):
-        out = np.where(np.isnan(out), values[:, days.near[:, column]], out)
-    there = np.isfinite(values)
+        out[holed] = np.where(np.isnan(out[holed]), history[holed][:, days.near[:, column]], out[holed])
+    there = np.isfinite(history)
     age = np.where(there.any(axis=1), np.argmax(there[:, ::-1], axis=1), N_ROW - 1)
-    last = values[np.arange(len(values)), N_ROW - 1 - age]  # (n,)
+    last = history[np.arange(len(history)), N_ROW - 1 - age].astype(np.float64)  # (n,)
     out = np.where(np.isnan(out), last[:, None], out)
     fresh = (age < LAST_LEADS)[:, None] & (np.arange(N_LEAD) < LAST_LEADS)
     return np.where(fresh, last[:, None], out)
 
 
-def held(quantiles: F64, history: F32, free: Bool) -> F64:
-    """Return quantiles (n, 7, N_LEAD) within what the series may reach; those that add up (`free`) are left."""
+def held(quantiles: F32, history: F32, free: Bool) -> F32:
+    """Return quantiles (n, 7, N_LEAD) within what the series may reach; those that add up (`free`) are left. In place."""
     there = np.isfinite(history)
-    low = np.where(there, history, np.inf).min(axis=1).astype(np.float64)
-    high = np.where(there, history, -np.inf).max(axis=1).astype(np.float64)
-    room = ROOM_RATIO * (high - low)
+    low = np.where(there, history, np.float32(np.inf)).min(axis=1)
+    high = np.where(there, history, np.float32(-np.inf)).max(axis=1)
+    room = np.float32(ROOM_RATIO) * (high - low)
     least = np.where(low >= 0.0, 0.0, low - room)
     most = np.where(high <= 0.0, 0.0, high + room)
     bound: Bool = np.asarray(there.any(axis=1) & ~free)
-    least, most = np.where(bound, least, -np.inf), np.where(bound, most, np.inf)
-    return np.clip(quantiles, least[:, None, None], most[:, None, None])
+    least, most = (
+        np.where(bound, a, far).astype(np.float32) for a, far in ((least, -np.inf), (most, np.inf))
+    )
+    return np.clip(quantiles, least[:, None, None], most[:, None, None], out=quantiles)
 
 
 def coverage(memory: Memory) -> F64:
@@ -176,10 +188,11 @@ def _spread(history: F32) -> F64:
     """Return the standard deviation of the known means of each series (n,); 0 when nothing is known."""
     there = np.isfinite(history)
     count = np.maximum(there.sum(axis=1), 1)
-    values = np.where(there, history, 0.0).astype(np.float64)
-    mean = values.sum(axis=1) / count
-    away = np.where(there, values - mean[:, None], 0.0)
-    return np.asarray(np.sqrt((away * away).sum(axis=1) / count))
+    values = np.where(there, history, np.float32(0.0))
+    mean = values.sum(axis=1, dtype=np.float64) / count
+    away = np.where(there, values - mean[:, None].astype(np.float32), np.float32(0.0))
+    square = np.einsum("nt,nt->n", away, away, dtype=np.float64, casting="same_kind")
+    return np.asarray(np.sqrt(square / count))
 
 
 def _outside(memory: Memory, ahead: Ahead | None) -> Bool:

@@ -124,7 +124,7 @@ def take_in(memory: Memory, number: int, mean: F64) -> Memory:
     return _judged(memory, number, newest.astype(np.float64))
 
 
-def note(memory: Memory, quantiles: F64, model: F64, fallback: F64) -> Memory:
+def note(memory: Memory, quantiles: F32, model: F64, fallback: F64) -> Memory:
     """Return the memory of an issue that was published: quantiles (n, 7, N_LEAD), the two medians (n, N_LEAD)."""
     told, told_at = memory.told.copy(), memory.told_at.copy()
     for judged, lead in enumerate(JUDGED):

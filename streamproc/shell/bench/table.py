@@ -34,6 +34,7 @@ KIND_TITLES: Mapping[str, str] = {
     "latency": "Latency under full load (`streamproc bench latency`)",
     "peers": "The same job on other stream processors (`streamproc bench peers`)",
     "scale": "What a site costs (`streamproc bench scale`)",
+    "ahead": "48-hour forecasts of many series (`streamproc bench ahead`)",
     "detect": "A site's model and deciding (`streamproc bench detect`)",
     "profile": "Where the time goes (`streamproc bench profile`)",
 }
