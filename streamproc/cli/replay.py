@@ -81,7 +81,7 @@ async def _play(
     now: bool,
     quiet: bool,
 ) -> int:
-    from streamproc.core.messages import iso_time
+    from streamproc.core.iso_time import iso_time
     from streamproc.shell.replay import replay as play
     from streamproc.shell.sender import Sender
 

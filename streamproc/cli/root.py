@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "score": ("streamproc.cli.score", "print the alerts of a recording as NDJSON, without a broker"),
     "replay": ("streamproc.cli.replay", "send a recording to Kafka"),
+    "backfill": ("streamproc.cli.backfill", "send the history of series to the 48-hour forecasts"),
     "simulate": (
         "streamproc.cli.simulate",
         "make a seeded PMU fleet or SCADA points, into a file or to Kafka",

@@ -117,7 +117,7 @@ def watched(records: Iterable[Record], bar: Any, every: int = 512) -> Iterator[R
     if bar is None:
         yield from records
         return
-    from streamproc.core.messages import iso_time
+    from streamproc.core.iso_time import iso_time
 
     task = bar.add_task("records", total=None, at="")
     for count, record in enumerate(records):

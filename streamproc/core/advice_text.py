@@ -11,7 +11,8 @@ from typing import Literal
 
 from streamproc.core.advice_group import HIGH, Group
 from streamproc.core.advice_plan import DIGITS, Move, Plan, Reason, Situation
-from streamproc.core.messages import Difference, Effect, Precondition, Setpoint, iso_time
+from streamproc.core.iso_time import iso_time
+from streamproc.core.messages import Difference, Effect, Precondition, Setpoint
 from streamproc.core.quantiles import NAMES
 
 EFFECT_ERROR_RATIO = 0.2  # the effect tables of a site are believed to within this

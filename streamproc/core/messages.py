@@ -12,7 +12,6 @@ inside one schema version; another version is refused as `wrong_schema`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
@@ -20,6 +19,7 @@ import msgspec
 import orjson
 
 from streamproc.core.disturbance import Disturbance
+from streamproc.core.iso_time import iso_time
 from streamproc.core.json_tree import all_finite, depth, duplicate_key
 from streamproc.values import DLQ_SUFFIX, Output, Record
 
@@ -180,6 +180,9 @@ class Intervals(Message, frozen=True, kw_only=True):
     ids: tuple[str, ...]
     units: tuple[str, ...]
     means: tuple[float | None, ...]  # null: no good value
+    history: bool = (
+        False  # told afterwards (`streamproc backfill`): learnt from, but nothing is said about it
+    )
 
 
 class Exogenous(Message, frozen=True, kw_only=True):
@@ -389,12 +392,3 @@ def dead_letter(record: Record, reason: str, detail: str) -> Output:
 def _cut(detail: str) -> bytes:
     """Return the start of a text as UTF-8: a character is whole or not there."""
     return detail.encode("utf-8", "replace")[:DETAIL_SIZE_MAX].decode("utf-8", "ignore").encode()
-
-
-def iso_time(t_ns: int) -> str:
-    """Return ISO 8601 UTC with milliseconds; a time that no calendar holds is given as seconds."""
-    try:
-        stamp = datetime.fromtimestamp(t_ns // 1_000_000_000, tz=UTC)
-    except (OverflowError, ValueError, OSError):
-        return f"{t_ns // 1_000_000_000}s"
-    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{t_ns // 1_000_000 % 1000:03d}Z"

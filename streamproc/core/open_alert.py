@@ -12,7 +12,8 @@ from hashlib import sha256
 
 from streamproc.core.alarm import State
 from streamproc.core.disturbance import Disturbance, sentence_of
-from streamproc.core.messages import Alert, Finding, Replay, iso_time
+from streamproc.core.iso_time import iso_time
+from streamproc.core.messages import Alert, Finding, Replay
 from streamproc.core.quality import worst
 from streamproc.values import TOPIC_FRAMES, TOPIC_SCADA
 

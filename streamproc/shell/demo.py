@@ -45,7 +45,7 @@ from streamproc.shell.replay import paced, replay
 from streamproc.shell.scrape import parse_metrics
 from streamproc.shell.sender import Sender
 from streamproc.shell.topics import apply, wanted_topics
-from streamproc.shell.view import advice_line, alert_line, forecast_line
+from streamproc.shell.view import advice_line, ahead_line, alert_line, forecast_line
 from streamproc.simulate.fleet import Fleet, FleetSettings, fleet_records
 from streamproc.simulate.scada import RISING_FEEDER, RISING_LIMIT_MW, ScadaPoints
 from streamproc.values import TOPIC_ALERTS, TOPIC_FORECASTS, TOPIC_SCADA, TOPIC_SETPOINTS, Record
@@ -122,6 +122,7 @@ class Demo:
             broker=f"{broker} at {bootstrap}",
             sources=self._sources(),
             watched_series=RISING_FEEDER,
+            ahead_series=script.AHEAD_SERIES,
             limit=RISING_LIMIT_MW,
         )
 
@@ -204,11 +205,17 @@ class Demo:
             self.stop.set()
 
     async def _send_history(self, sender: Sender, points: ScadaPoints) -> None:
+        """Send two weeks of quarter hours for the 48-hour forecasts, then three hours of every point."""
         now_s = points.pivot_ns // 1_000_000_000
+        for record in script.quarter_hours(points.pivot_ns):
+            await sender.send(record)
         for t_s in range(now_s - script.HISTORY_S, now_s, script.HISTORY_STEP_S):
             await sender.send(_scada_record(points, t_s * 1_000_000_000))
         await sender.flush()
-        self._say(f"sent {script.HISTORY_S // 60} minutes of history for 60 SCADA points")
+        self._say(
+            f"sent {script.HISTORY_DAYS} days of quarter hours and {script.HISTORY_S // 60} minutes of history "
+            "for 60 SCADA points"
+        )
 
     async def _play(self, sender: Sender, points: ScadaPoints) -> None:
         """Play everything as soon as the worker has its partitions: what came before would only wait."""
@@ -278,7 +285,10 @@ class Demo:
             consumer.assign([TopicPartition(TOPIC_FORECASTS, 0)])
             async for record in consumer:
                 forecast = orjson.loads(record.value)
-                if self.board.take_forecast(forecast) and forecast["issued_at_us"] >= live_us:
+                shown = self.board.take_forecast(forecast)
+                if shown and forecast["horizon"] != "PT1H":
+                    self._say(ahead_line(forecast))
+                elif shown and forecast["issued_at_us"] >= live_us:
                     self._say(forecast_line(forecast, self.board.limit))
         except (KafkaError, OSError) as error:
             raise ShellError(f"the broker does not answer any more: {error}") from error

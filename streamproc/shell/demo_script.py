@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import tomli_w
 
 from streamproc.config import AreaTable, BrokerTable, QualityTable, SiteConfig, SiteTable, WorkerTable
+from streamproc.evaluation.series.backfill import records_of
 from streamproc.shell.recording import read_recording
 from streamproc.simulate.events import GridEvent
 from streamproc.simulate.fleet import Truth
-from streamproc.simulate.scada import catalogue, resources
+from streamproc.simulate.scada import ScadaPoints, catalogue, resources
 from streamproc.values import TOPIC_FRAMES, Record
 
 AREA = "fleet"
@@ -28,6 +30,10 @@ CYCLE_S, CYCLES = 120, 60  # the script again, this often
 FIND_S = 5.0  # an alert whose onset is within this time after an event is about that event
 EARLY_S = 0.1  # onsets are whole instants; an event between two shows in the next one
 HISTORY_S, HISTORY_STEP_S, LIVE_STEP_S = 190 * 60, 60, 2  # the forecast model wants three hours
+
+HISTORY_DAYS = 15  # quarter hours, for the 48-hour forecasts and their bands
+QUARTER_S = 900
+AHEAD_SERIES = "F01_mw"
 
 SILENT_MS = 200_000  # the captures pause for 150 s between two rounds
 
@@ -53,6 +59,23 @@ def events() -> tuple[GridEvent, ...]:
             GridEvent("oscillation", start_s + 75.0, at=0.9 - shift, size=0.06, duration_s=15.0, mode_hz=0.6),
         ]
     return tuple(script)
+
+
+def quarter_hours(now_ns: int) -> list[Record]:
+    """Return the history of the forecast points in quarter hours, the values in their middle, but for the newest one.
+
+    That one closes live, with the points' own history.
+    """
+    points = ScadaPoints(AREA, seed=1, pivot_ns=now_ns)
+    last = now_ns // (QUARTER_S * 1_000_000_000) - 1
+    numbers = range(last - HISTORY_DAYS * 96, last)
+    table = catalogue(AREA)
+    chosen = [i for i, point in enumerate(table) if point.forecast]
+    rows = [
+        points.values((number * QUARTER_S + QUARTER_S // 2) * 1_000_000_000)[chosen] for number in numbers
+    ]
+    ids, units = ([getattr(table[i], name) for i in chosen] for name in ("id", "unit"))
+    return records_of(np.array(rows), numbers.start, AREA, ids, units)
 
 
 def captures() -> dict[Path, str]:

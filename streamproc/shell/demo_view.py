@@ -22,6 +22,7 @@ from streamproc.shell.view import (
     STATE_STYLES,
     Message,
     advice_line,
+    ahead_line,
     alert_line,
     clock_time,
     forecast_line,
@@ -34,6 +35,7 @@ ROWS_FULL, SMALL_ALERTS = (
     40,
     5,
 )  # lines of a terminal that the whole picture needs; alerts shown in a smaller one
+AHEAD_STRIDE = 4  # quarter hours of one character
 LAG_RECORDS_LIVE = 50  # less than this waiting: the worker is not behind
 
 
@@ -50,7 +52,9 @@ class Board:
     alerts: deque[Message] = field(default_factory=lambda: deque(maxlen=100))
     open_alerts: dict[str, Message] = field(default_factory=dict)
     advice: deque[Message] = field(default_factory=lambda: deque(maxlen=20))
+    ahead_series: str = ""
     forecast: Message | None = None
+    ahead: Message | None = None  # of 48 hours
     baseline: Reading | None = None  # latencies count from here; the history burst lies before it
     before: Reading | None = None
     now: Reading | None = None
@@ -69,10 +73,19 @@ class Board:
     def take_forecast(self, forecast: Message) -> bool:
         """Note a forecast; return whether it is the one on show."""
         self.counts["forecasts"] += 1
+        if forecast["horizon"] != "PT1H":
+            return self.take_ahead(forecast)
         if forecast["series"] != self.watched_series:
             return False
         if self.forecast is None or forecast["issued_at_us"] >= self.forecast["issued_at_us"]:
             self.forecast = forecast
+        return True
+
+    def take_ahead(self, forecast: Message) -> bool:
+        """Note a forecast of 48 hours; return whether it is the one on show."""
+        if forecast["series"] != self.ahead_series:
+            return False
+        self.ahead = forecast
         return True
 
     def take_advice(self, setpoint: Message, now_us: int) -> bool:
@@ -224,7 +237,16 @@ def _forecast(board: Board) -> RenderableType:
     rows = [forecast_line(board.forecast, board.limit)]
     rows += [f"{name} {sparkline(list(bands[name]), low, high)}" for name in ("P95", "P50", "P05")]
     by = f"by {board.forecast['method']}"
-    return Text("\n".join([*rows, f"issued {clock_time(board.forecast['issued_at_us'])}, {by}"]))
+    rows.append(f"issued {clock_time(board.forecast['issued_at_us'])}, {by}")
+    if board.ahead is not None:
+        rows += ["", *_ahead_rows(board.ahead)]
+    return Text("\n".join(rows))
+
+
+def _ahead_rows(forecast: Message) -> list[str]:
+    bands = {name: forecast["quantiles"][name][::AHEAD_STRIDE] for name in ("P95", "P50", "P05")}
+    low, high = min(bands["P05"]), max(bands["P95"])
+    return [ahead_line(forecast), *(f"{name} {sparkline(row, low, high)}" for name, row in bands.items())]
 
 
 def _advice(board: Board) -> RenderableType:

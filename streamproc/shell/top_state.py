@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamproc.config import PointTable
-from streamproc.core.messages import Alert, Forecast, Health, Message, Setpoint, iso_time
+from streamproc.core.iso_time import iso_time
+from streamproc.core.messages import Alert, Forecast, Health, Message, Setpoint
 from streamproc.shell.scrape import Reading, quantile_s, rate_per_s
 from streamproc.shell.view import SHOWN_STAGES, plain
 
@@ -97,7 +98,7 @@ class TopState:
         """Note a message, whichever of the four it is."""
         if isinstance(message, Alert):
             self._take_alert(message)
-        elif isinstance(message, Forecast):
+        elif isinstance(message, Forecast) and message.horizon == "PT1H":
             before = self._forecasts.get(message.series)
             if before is None or before.issued_at_us <= message.issued_at_us:
                 _keep(self._forecasts, message.series, message, SERIES_MAX)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from streamproc.core.messages import iso_time
+from streamproc.core.iso_time import iso_time
 
 SHOWN_STAGES = {
     "broker_to_worker": "broker to worker",
@@ -61,6 +61,20 @@ def forecast_line(forecast: Message, limit: float) -> str:
     now = "" if last is None else f"now {last:.1f}, "
     beside = "" if math.isnan(limit) else f"; limit {limit:g} {unit}"
     return f"forecast {forecast['series']} in {unit}: {now}{at(quarter)}, {at(steps - 1)}{beside}"
+
+
+def ahead_line(forecast: Message) -> str:
+    """Return a forecast of 48 hours for a person: its highest moment, and how often its bands have held."""
+    bands = forecast["quantiles"]
+    peak = max(range(len(bands["P50"])), key=bands["P50"].__getitem__)
+    low, middle, high = (bands[name][peak] for name in ("P05", "P50", "P95"))
+    held = forecast.get("coverage_90")
+    told = "" if held is None else f"; its bands have held {held:.0%} of the time"
+    hours = len(bands["P50"]) * forecast["interval_min"] // 60
+    return (
+        f"next {hours} h of {forecast['series']} in {forecast['unit']}: highest {middle:.1f} ({low:.1f} to {high:.1f}) "
+        f"at {clock_time(forecast['valid_ts_us'][peak])} UTC{told}"
+    )
 
 
 def advice_line(setpoint: Message) -> str:

@@ -59,6 +59,8 @@ from streamproc.values import (
 BLOB_KIND = "ahead/1"
 SERIES_MAX = 3_000  # of all areas of a partition: their state is one record of at most 32 MB
 KNOWN_RATIO_GOOD = 0.75  # of the last day: below, the input's quality is SUSPECT
+HISTORY_EVERY = 16  # intervals: how often history that is sent afterwards is forecast, to learn from
+DIGITS = 6  # significant, of a published quantile
 LEAD_WORDS = ("PT15M", "PT1H", "PT4H", "PT12H", "PT24H", "PT48H")  # of bands.JUDGED
 assert len(LEAD_WORDS) == len(JUDGED)
 
@@ -168,10 +170,13 @@ class AheadStage:
         mean[[place[name] for name in read.ids]] = [np.nan if v is None else v for v in read.means]
         memory = take_in(memory, number, mean)
         known = known_at(state.known.get(read.area, Known()), memory.start)
+        if read.history and memory.start % HISTORY_EVERY:
+            return AheadState({**state.areas, read.area: AreaAhead(memory, units)}, state.known)
         made = issue(memory, known, self._ahead, self._offsets, sums_of(ids, self._parents))
         memory = note(memory, made.every, made.model, made.fallback)
         track = AreaAhead(memory, units)
-        outputs += self.tell(read.area, track, made, ts_ms, counts)
+        if not read.history:
+            outputs += self.tell(read.area, track, made, ts_ms, counts)
         areas, every = {**state.areas, read.area: track}, {**state.known, read.area: known}
         return AheadState(areas, every)
 
@@ -182,7 +187,7 @@ class AheadStage:
         step_us = STEP_NS // 1000
         valid_us = issued_us + step_us * np.arange(1, made.quantiles.shape[2] + 1)
         available_us = max(ts_ms * 1000, issued_us)
-        bands = np.ascontiguousarray(made.quantiles)
+        bands = _tidy(made.quantiles)
         assert np.isfinite(bands).all(), "a quantile is not finite"
         empty = Quantiles(**dict.fromkeys(NAMES, ()))
         outputs: list[Output] = []
@@ -250,6 +255,15 @@ class AheadStage:
         """Return `next_offset`: nothing is re-read."""
         del state, topic
         return next_offset
+
+
+def _tidy(quantiles: F32) -> F32:
+    """Return quantiles (n, 7, N_LEAD) to DIGITS digits of the largest of their series: more would be noise."""
+    largest = np.maximum(np.abs(quantiles).max(axis=(1, 2), initial=0.0), 1e-9)
+    scale = (10.0 ** (DIGITS - 1 - np.floor(np.log10(largest)))).astype(np.float32)[:, None, None]
+    rounded = np.rint(quantiles * scale)
+    rounded /= scale
+    return np.ascontiguousarray(rounded)
 
 
 def _encoded(forecast: Forecast, bands: F32, valid_us: I64) -> bytes:

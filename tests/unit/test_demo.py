@@ -37,6 +37,7 @@ ALERT = {
 QUANTILES = {name: [10.0 + i / 10 + k for i in range(60)] for k, name in enumerate(("P05", "P50", "P95"))}
 FORECAST = {
     "series": "F07_mw",
+    "horizon": "PT1H",
     "unit": "MW",
     "interval_min": 1,
     "issued_at_us": 1_700_000_000_000_000,

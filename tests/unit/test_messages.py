@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamproc.core.iso_time import iso_time
 from streamproc.core.messages import (
     JSON_SIZE_MAX,
     Alert,
@@ -25,7 +26,6 @@ from streamproc.core.messages import (
     dead_letter,
     decode,
     encode,
-    iso_time,
     read_json,
 )
 from streamproc.values import Record

@@ -43,7 +43,6 @@ def measure(*, series: int = GOAL_SERIES, rounds: int = 5, seed: int = 1) -> Res
         memory = replace(Memory.fresh(ids, NUMBER), history=_histories(series, rng))
         sums, known = sums_of(ids, {}), Known()
         bar.step()
-        bar.doing("issuing")
         times: list[tuple[float, ...]] = []
         size = blob = 0
         for _ in range(rounds + 1):  # the first one warms up

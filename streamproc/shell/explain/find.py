@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from streamproc.core.messages import Alert, iso_time
+from streamproc.core.iso_time import iso_time
+from streamproc.core.messages import Alert
 from streamproc.errors import StreamprocError
 
 LATEST = "latest"

@@ -14,7 +14,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from streamproc.config import SiteConfig
-from streamproc.core.messages import Alert, decode, iso_time
+from streamproc.core.iso_time import iso_time
+from streamproc.core.messages import Alert, decode
 from streamproc.errors import ShellError
 from streamproc.reader import Reader
 from streamproc.shell.config_feed import ConfigFeed

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from streamproc.core.disturbance import WORDS, Disturbance, Estimate, Mode
-from streamproc.core.messages import Alert, iso_time
+from streamproc.core.iso_time import iso_time
+from streamproc.core.messages import Alert
 from streamproc.shell.explain.evidence import Evidence
 from streamproc.shell.explain.facts import Facts, Judged, facts_of, flag_words, forecasts_of
 from streamproc.shell.explain.figures import (

@@ -10,7 +10,8 @@ from shlex import quote
 import numpy as np
 
 from streamproc.config import SiteConfig
-from streamproc.core.messages import Alert, iso_time
+from streamproc.core.iso_time import iso_time
+from streamproc.core.messages import Alert
 from streamproc.core.quality import DISCARDED
 from streamproc.shell.explain.evidence import POST_S, PRE_S, Evidence
 from streamproc.shell.explain.find import chosen
