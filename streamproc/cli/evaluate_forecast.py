@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from streamproc.evaluation.series.result import Result
     from streamproc.evaluation.series.run import Question
+    from streamproc.training.ahead.recipe import Frozen
 
 Series = Annotated[Path, typer.Argument(help="CSV, CSV.GZ or Parquet file with one row per interval.")]
 Time = Annotated[str, typer.Option(help="Column of times: the beginning of each interval.")]
@@ -89,6 +90,9 @@ def backtest(
     model: Annotated[
         list[str] | None, typer.Option(help="Kind of model; may be repeated. Without: all.")
     ] = None,
+    bundle: Annotated[
+        list[Path] | None, typer.Option(help="Bundle of `train forecast`, not fitted again; may be repeated.")
+    ] = None,
     known: Known = None,
     horizon: Horizon = "PT24H",
     every: Every = "PT24H",
@@ -116,11 +120,32 @@ def backtest(
     question = Question(
         series, wanted, zone, horizon, every, at, train_until, refit, unit, holidays, step, seed
     )
-    put_out(answer(question, model or list(RECIPES), jobs, forecasts), json=json, report=report)
+    named: list[str | None] = [*(model or ([] if bundle else list(RECIPES)))]
+    result = answer(question, named, jobs, forecasts, [frozen(one, target) for one in bundle or ()])
+    put_out(result, json=json, report=report)
+
+
+def frozen(directory: Path, target: str) -> Frozen:
+    """Return a bundle as a model for a backtest; one that is loaded is named by its digest."""
+    from streamproc.shell.ahead_model import OnnxAhead
+    from streamproc.training.ahead.recipe import Frozen, StreamModel
+
+    loaded = OnnxAhead.load(directory)
+    rows = loaded.rows_of((target,))
+
+    def ask(given: Any, with_known: bool) -> Any:  # noqa: ANN401 - arrays, imported late
+        return loaded.predict(given, rows, with_known=with_known)
+
+    name = f"{loaded.manifest.bundle.name} {loaded.digest[:8]}"
+    return Frozen(name, StreamModel(name, ask, loaded.scaled))
 
 
 def answer(
-    question: Question, models: Sequence[str | None], jobs: int | None, forecasts: Path | None
+    question: Question,
+    models: Sequence[str | None],
+    jobs: int | None,
+    forecasts: Path | None,
+    more: Sequence[Frozen] = (),
 ) -> Result:
     """Run the backtest, with a bar on a terminal."""
     from streamproc.cli.evaluate import cores, watching
@@ -132,7 +157,9 @@ def answer(
         if forecasts is not None:
             write_text(forecasts, (line + "\n" for line in forecast_rows(series, plan, told)))
 
-    recipes = [recipe_of(name) for name in dict.fromkeys(models)]
+    recipes = [*more, *(recipe_of(name) for name in dict.fromkeys(models))]
+    if more:
+        jobs = 1  # a session cannot be handed to another process
     with watching() as watch:
         return evaluate(
             question, recipes, Listener(watch.begin, lambda: watch.step(None), keeps), jobs or cores()
