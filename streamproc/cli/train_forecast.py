@@ -30,6 +30,7 @@ from streamproc.cli.evaluate_forecast import (
 if TYPE_CHECKING:
     from streamproc.evaluation.series.grid import Series
 
+TREES_TARGETS_MAX = 8  # trees cost a millisecond per series and issue
 RUN_ID_HINT = "the name of the series in the stream, where it is another than the column's; one per --target"
 
 
@@ -51,6 +52,10 @@ def forecast(
     time_format: TimeFormat = None,
     seed: Seed = 1,
     name: Annotated[str | None, typer.Option(help="Of the bundle. Without: that of the file.")] = None,
+    trees: Annotated[
+        bool | None,
+        typer.Option("--trees/--no-trees", help="Boosted trees, too. Without: with up to 8 targets."),
+    ] = None,
     generic: Annotated[
         bool, typer.Option("--generic", help="Write the bundle that the package ships.")
     ] = False,
@@ -67,7 +72,7 @@ def forecast(
         return
     files, metrics, notes = _trained(
         series, time, target, series_id, known, train_until, zone, holidays, holiday_column, unit, step,
-        time_format, seed, name,
+        time_format, seed, name, trees,
     )  # fmt: skip
     write_files(files, out)
     _load_again(out, metrics, notes, json=json)
@@ -88,6 +93,7 @@ def _trained(
     time_format: str | None,
     seed: int,
     name: str | None,
+    trees: bool | None,
 ) -> tuple[dict[str, bytes], dict[str, Any], list[str]]:
     from streamproc.cli.evaluate import watching
     from streamproc.errors import DataError
@@ -117,8 +123,21 @@ def _trained(
             unit=unit,
             command=command(),
             file=path.name,
+            trees=with_trees(trees, len(asked)),
             step=lambda _: watch.step(None),
         )
+
+
+def with_trees(wanted: bool | None, n_target: int) -> bool:
+    """Return whether to fit trees; raises DataError when they are wanted and LightGBM is not there."""
+    from importlib.util import find_spec
+
+    from streamproc.errors import DataError
+
+    there = find_spec("lightgbm") is not None and find_spec("onnxmltools") is not None
+    if wanted and not there:
+        raise DataError('--trees needs LightGBM: pip install "streamproc[train]"')
+    return there and (n_target <= TREES_TARGETS_MAX if wanted is None else wanted)
 
 
 def command() -> str:

@@ -94,6 +94,9 @@ class Ops(Protocol[T]):
     def pick(self, a: T, axis: int, index: T) -> T:
         """Return the values at places (an array of integers) of an axis, in the shape of the places."""
 
+    def trees(self, model: Any, rows: T, n_column: int) -> T:  # noqa: ANN401 - the core knows no library of trees
+        """Return what boosted trees say (n, 1) of rows (n, n_column), which they see in float32."""
+
     def reshape(self, a: T, shape: Sequence[int]) -> T:
         """Return the same values in another shape; one -1 is allowed."""
 
@@ -192,6 +195,11 @@ class NumpyOps:
     def pick(self, a: Array, axis: int, index: Array) -> Array:
         """Return the values at places of an axis, in the shape of the places."""
         return np.asarray(np.take(a, index, axis=axis))
+
+    def trees(self, model: Any, rows: Array, n_column: int) -> Array:  # noqa: ANN401
+        """Return what boosted trees say (n, 1) of rows (n, n_column)."""
+        assert rows.shape[1] == n_column
+        return np.asarray(model.predict(rows.astype(np.float32)), np.float64)[:, None]
 
     def reshape(self, a: Array, shape: Sequence[int]) -> Array:
         """Return the same values in another shape."""

@@ -3,7 +3,7 @@
 A worker has no onnx package (it is a build tool). Before bytes reach ONNX Runtime, this reads the protobuf
 wire format (field number << 3 | type) of ModelProto just deep enough for four rules:
 
-    only operators of the default domain, and only those that our detectors are made of
+    only operators that our models are made of, of the default domain (trees: ai.onnx.ml)
     no sub-graphs (Loop, If, Scan), no model-local functions
     no external data: a model must not make the runtime open other files
     an opset that we have tested
@@ -48,9 +48,12 @@ ALLOWED = frozenset(
         "Squeeze",
         "Sub",
         "TopK",
+        "TreeEnsembleRegressor",
         "Where",
     ]
 )
+TREES = b"ai.onnx.ml"  # for boosted trees alone: no other of its operators is on the list
+DOMAINS = (b"", b"ai.onnx", TREES)
 OPSET_MIN, OPSET_MAX = 17, 21
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
@@ -72,8 +75,10 @@ def check_model(model: bytes, where: str) -> None:
 def _opset(entry: bytes, where: str) -> int:
     fields = dict(_fields(entry, where))
     domain = fields.get(1, b"")
-    if domain not in (b"", b"ai.onnx"):
+    if domain not in DOMAINS:
         raise ModelError(f"{where}: operator domain {domain!r} is not accepted")
+    if domain == TREES:
+        return 0  # counts by itself
     version = fields.get(2, 0)
     return version if isinstance(version, int) else 0
 
@@ -92,7 +97,7 @@ def _check_node(node: bytes, where: str) -> None:
     for number, value in _fields(node, where):
         if number == 4 and (operator := _bytes(value, where).decode("utf-8", "replace")) not in ALLOWED:
             raise ModelError(f"{where}: operator {operator!r} is not on the list of accepted operators")
-        if number == 7 and value not in (b"", b"ai.onnx"):
+        if number == 7 and value not in DOMAINS:
             raise ModelError(f"{where}: operator domain {value!r} is not accepted")
         if number == 5:
             for inner, content in _fields(_bytes(value, where), where):

@@ -56,6 +56,10 @@ class OnnxOps:
         """Return a float32 constant."""
         return self._tensor(np.asarray(value, dtype=np.float32))
 
+    def places(self, value: NDArray[np.int64]) -> str:
+        """Return a constant of places, as `pick` takes them."""
+        return self._tensor(np.asarray(value, np.int64))
+
     def matmul(self, a: str, b: str) -> str:
         """Return the matrix product over the last two axes."""
         return self._node("MatMul", a, b)
@@ -157,6 +161,10 @@ class OnnxOps:
     def pick(self, a: str, axis: int, index: str) -> str:
         """Return the values at places of an axis, in the shape of the places."""
         return self._node("Gather", a, index, axis=axis)
+
+    def trees(self, model: Any, rows: str, n_column: int) -> str:  # noqa: ANN401
+        """Refuse: graphs with trees have operations of their own (`training.trees_graph`)."""
+        raise NotImplementedError(f"{model!r} on {rows} ({n_column} columns)")
 
     def reshape(self, a: str, shape: Sequence[int]) -> str:
         """Return the same values in another shape."""

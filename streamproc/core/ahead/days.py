@@ -36,6 +36,8 @@ N_KIND = 6
 FREE_FROM = 3  # kinds from here on are days off
 N_WAVE = 4  # cosine and sine of the day and of half a day
 DAY_S = 86_400
+YEAR_DAYS = 365.2425
+N_CLOCK = 4  # quarter hour of the day, kind of day, day of the year
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Days:
     waves: F64  # (N_LEAD, N_WAVE)
     slot: I64  # (N_LEAD,), quarter hour of the local day
     kind: I64  # (N_LEAD,)
+    year: F64  # (N_LEAD, 2), cosine and sine of the day of the year
 
 
 def kinds_of(day: I64, holiday: Bool) -> I64:
@@ -80,6 +83,7 @@ def days_of(number: int, offset_s: I64, holiday: Bool) -> Days:
     share = _shares(kind[places], kind[target])
     lead_kind = kind[N_ROW:]
     phase = 2.0 * np.pi * slot[N_ROW:, None] / PER_DAY
+    season = 2.0 * np.pi * day[N_ROW:] / YEAR_DAYS
     return Days(
         np.ascontiguousarray(places[:N_NEAR, N_PAST:].T),
         np.ascontiguousarray(places.T),
@@ -89,6 +93,7 @@ def days_of(number: int, offset_s: I64, holiday: Bool) -> Days:
         np.concatenate([np.cos(phase), np.sin(phase), np.cos(2 * phase), np.sin(2 * phase)], axis=1),
         slot[N_ROW:],
         lead_kind,
+        np.stack([np.cos(season), np.sin(season)], axis=1),
     )
 
 

@@ -3,6 +3,7 @@
     last, day, week   the fallbacks: last value, same clock time on the newest known day, and a week ago
     line              rows @ W[lead] + rows @ D[series] spread over the leads by hats     shared ridge + the series' own
     curve             line + exp(-|z - c|^2 / 2) @ B                z: the course of the last day, time of day, days off
+    trees             line + boosted trees of the rows, the clock and what is known ahead; only in bundles of few series
     median            sum of the members times blend[series, member, bucket of leads]     learnt on past folds only
 
 Weights between fitted leads (`KNOTS`) lie on the straight line between their neighbours, also those of a series' own
@@ -14,22 +15,29 @@ Everything is in spreads (`core.ahead.rows`) until the last step: y = level + sp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
-from streamproc.core.ahead.days import N_LEAD, PER_DAY, STEP_MIN
-from streamproc.core.ahead.rows import N_PER_KNOWN, N_PLAIN, Inputs, Seen, see
+from streamproc.core.ahead.days import N_CLOCK, N_LEAD, PER_DAY
+from streamproc.core.ahead.rows import N_PER_KNOWN, N_PLAIN, Inputs, Seen, n_column, see
 from streamproc.core.graph import NumpyOps, Ops
 from streamproc.values import F32, F64, I64
 
 T = TypeVar("T")
-MEMBERS = ("last", "day", "week", "line", "curve")
+MEMBERS = ("last", "day", "week", "line", "curve", "trees")
 # Leads (from 1) that are fitted: dense where a quarter of an hour matters; the second day has its own.
 KNOTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 80, 96, 97, 112, 128, 144, 160, 176, 192)
 OWN_KNOTS = (1, 4, 12, 32, 64, 96, 144, 192)
 BUCKET_ENDS = (1, 2, 4, 8, 16, 32, 64, 96, 144, 192)  # last lead of each bucket of blend weights
 SECOND_DAY_KNOT = KNOTS.index(PER_DAY + 1)
+
+
+class Trees(Protocol):
+    """Boosted trees, as training holds them."""
+
+    def predict(self, rows: F32) -> F64:
+        """Return the sums (n,) of rows (n, n_column)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,7 @@ class Weights:
     bend: F64  # (Z,), what z is multiplied by
     curve: F64  # (C, N_LEAD)
     blend: F64  # (n + 1, len(MEMBERS), len(BUCKET_ENDS)), >= 0, sum 1 over members
+    trees: Trees | None = None
 
     @property
     def n_known(self) -> int:
@@ -98,7 +107,25 @@ def members(ops: Ops[T], given: Inputs[T], series: T, weights: Weights) -> tuple
     radial = ops.exp(ops.sub(inner, ops.mul(squares, ops.const(0.5))))
     curve = ops.add(line, ops.matmul(radial, ops.const(weights.curve)))
     fallbacks = [ops.add(part, seen.like) for part in (last, newest, week)]
-    return [*fallbacks, line, curve], seen, features
+    each = [*fallbacks, line, curve]
+    if weights.trees is not None:
+        width = n_tree_column(weights.n_known)
+        said = ops.trees(weights.trees, tree_rows(ops, seen, line, width), width)
+        each.append(ops.add(line, ops.reshape(said, (-1, N_LEAD))))
+    return each, seen, features
+
+
+def n_tree_column(n_known: int) -> int:
+    """Return how many columns trees see."""
+    return n_column(n_known) + N_CLOCK + 1 + n_known + 1
+
+
+def tree_rows(ops: Ops[T], seen: Seen[T], line: T, width: int) -> T:
+    """Return what trees see (n_series * N_LEAD, width): the rows, the clock, what is known ahead, the line."""
+    own = ops.reshape(line, (-1, N_LEAD, 1))
+    about = ops.add(ops.mul(own, ops.const(0.0)), seen.about)
+    every = ops.concat([seen.rows, about, own], 2)
+    return ops.reshape(every, (-1, width))
 
 
 LAST_COLUMN = 10  # of `rows`: last - like
@@ -110,7 +137,8 @@ def build(ops: Ops[T], given: Inputs[T], series: T, buckets: T, weights: Weights
     `series` (n_series,) are rows of `own` and `blend`; `buckets` is `bucket_of()` as integers.
     """
     each, seen, _ = members(ops, given, series, weights)
-    share = ops.pick(ops.pick(ops.const(weights.blend), 0, series), 2, buckets)  # (n, member, N_LEAD)
+    blend = weights.blend[:, : len(each)]
+    share = ops.pick(ops.pick(ops.const(blend), 0, series), 2, buckets)  # (n, member, N_LEAD)
     stacked = ops.concat([ops.reshape(one, (-1, 1, N_LEAD)) for one in each], 1)
     median = ops.sum(ops.mul(stacked, share), 1)
     return ops.add(seen.level, ops.mul(seen.spread, median))
@@ -124,8 +152,3 @@ def build_numpy(given: Inputs[F32], series: I64, weights: Weights) -> F64:
 def wide(given: Inputs[F32]) -> Inputs[F64]:
     """Return the inputs in float64, as numpy computes; places stay integers."""
     return Inputs(*(a if a.dtype == np.int64 else a.astype(np.float64) for a in given))  # type: ignore[arg-type]
-
-
-def minutes_of(leads: tuple[int, ...]) -> tuple[int, ...]:
-    """Return leads in minutes to the end of their interval."""
-    return tuple(lead * STEP_MIN for lead in leads)

@@ -19,6 +19,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 
 from streamproc.core.ahead.days import (
+    N_CLOCK,
     N_DAY,
     N_LEAD,
     N_NEAR,
@@ -40,6 +41,8 @@ HINGE = 0.5  # spreads of what is known ahead: cold and heat act beyond a band
 ERR_ROWS = (1, 4, 12, 48, PER_DAY)  # intervals before the issue over which err is averaged
 N_PLAIN = 1 + N_NEAR + 1 + 3 + len(ERR_ROWS) + 1 + 5 * N_WAVE + N_WAVE + 2
 N_PER_KNOWN = 3 + N_WAVE
+MEAN_ROWS = (12, PER_DAY)  # of the means of what is known ahead
+N_COURSE = 1 + len(MEAN_ROWS)  # per name
 
 
 class Inputs(NamedTuple, Generic[T]):
@@ -52,7 +55,8 @@ class Inputs(NamedTuple, Generic[T]):
     same: T  # (N_LEAD, 1)
     free: T  # (N_LEAD, 1)
     waves: T  # (N_LEAD, N_WAVE)
-    known: T  # (n_known, N_ROW + N_LEAD), in spreads; n_known may be 0
+    clock: T  # (N_LEAD, N_CLOCK)
+    known: T  # (n_known, N_ROW + N_LEAD), in spreads: `courses_of` what is known ahead; n_known may be 0
 
 
 def n_column(n_known: int) -> int:
@@ -84,6 +88,17 @@ def fill(history: F32) -> F32:
     return out
 
 
+def courses_of(known: F64) -> F64:
+    """Return each course (n, N_ROW + N_LEAD) and its means over the last 3 and 24 hours (3 n, N_ROW + N_LEAD).
+
+    Houses and people answer to the weather of some hours, not of this quarter.
+    """
+    running = np.concatenate([np.zeros((len(known), 1)), np.cumsum(known, axis=1)], axis=1)
+    at = np.arange(1, known.shape[1] + 1)
+    means = [(running[:, at] - running[:, np.maximum(at - w, 0)]) / np.minimum(at, w) for w in MEAN_ROWS]
+    return np.concatenate([known, *means])
+
+
 def inputs_of(history: F32, days: Days, known: F64) -> Inputs[F32]:
     """Return the arrays of the graph for histories (n_series, N_ROW) with gaps, float32 as a model sees them."""
 
@@ -98,7 +113,8 @@ def inputs_of(history: F32, days: Days, known: F64) -> Inputs[F32]:
         single(days.same[:, None]),
         single(days.free[:, None]),
         single(days.waves),
-        single(known),
+        single(np.column_stack([days.slot, days.kind, days.year])),
+        single(courses_of(known)),
     )
 
 
@@ -122,6 +138,7 @@ class Seen(NamedTuple, Generic[T]):
     level: T  # (n_series, 1), in the unit of the series
     spread: T  # (n_series, 1)
     day: T  # (n_series, 24), hourly means of err over the last day: its shape for curved models
+    about: T  # (1, N_LEAD, n_about), for trees: clock, lead, what is known ahead itself
 
 
 def see(ops: Ops[T], given: Inputs[T], n_known: int) -> Seen[T]:
@@ -156,7 +173,16 @@ def see(ops: Ops[T], given: Inputs[T], n_known: int) -> Seen[T]:
     columns += [ops.mul(ops.mul(one, given.same), given.free), ops.mul(lead, free)]
     columns += [ops.mul(one, part) for part in _known(ops, given, n_known)]
     hours = ops.div(ops.sum(ops.reshape(err, (-1, 24, PER_DAY // 24)), 2), ops.const(PER_DAY / 24.0))
-    return Seen(ops.concat(columns, 2), ahead, level, spread, hours)
+    return Seen(ops.concat(columns, 2), ahead, level, spread, hours, _about(ops, given, n_known))
+
+
+def _about(ops: Ops[T], given: Inputs[T], n_known: int) -> T:
+    """Return what trees are told about each lead (1, N_LEAD, n_about), the same for all series."""
+    parts = [ops.reshape(given.clock, (1, N_LEAD, N_CLOCK)), ops.const(np.arange(N_LEAD)[None, :, None])]
+    for at in range(n_known):
+        row = ops.part(ops.part(given.known, 0, at, at + 1), 1, N_ROW, None)
+        parts.append(ops.reshape(_clipped(ops, row), (1, N_LEAD, 1)))
+    return ops.concat(parts, 2)
 
 
 def _known(ops: Ops[T], given: Inputs[T], n_known: int) -> list[T]:

@@ -50,6 +50,7 @@ def bundle_files(
     unit: str,
     command: str,
     file: str,
+    trees: bool = False,
     step: Callable[[str], None] = lambda _: None,
 ) -> tuple[dict[str, bytes], dict[str, Any], list[str]]:
     """Return the files of the bundle, its figures by horizon, and what was wrong with the data; raises DataError."""
@@ -63,7 +64,7 @@ def bundle_files(
         end = int(np.searchsorted(first.t_s, moment_of(until, first.zone, "--train-until")))
     histories = [history_of(part, ident) for part, ident in zip(parts, ids, strict=True)]
     fleet = fleet_of(histories, [part.cleaned.good for part in parts], end, int(first.t_s[0]))
-    trained, made = train(fleet, seed, step=step)
+    trained, made = train(fleet, seed, step=step, trees=trees)
     metrics: dict[str, Any] = dict(figures(trained, made))
     digest = hashlib.sha256("|".join(part.digest for part in parts).encode()).hexdigest()
     about = {

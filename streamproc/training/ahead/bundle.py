@@ -27,9 +27,11 @@ from streamproc.core.ahead.rows import Inputs, inputs_of
 from streamproc.training.ahead.fit import Fit
 from streamproc.training.ahead.samples import Fleet, Samples
 from streamproc.training.onnx_graph import IR_VERSION, OPSET, OnnxOps
+from streamproc.training.trees_graph import OPSET_ML, TreeOps
 from streamproc.values import F32, F64, I64
 
 FORMAT = "streamproc-ahead/1"
+PLACES = ("near", "alike")  # inputs of integers
 GOLDEN_MAX = 8  # series and issues
 
 
@@ -45,24 +47,20 @@ class Trained:
     known_size: F64
 
 
-class AheadOps(OnnxOps):
-    """The operations, and constants of integers."""
-
-    def places(self, value: I64) -> str:
-        """Return a constant of places."""
-        return self._tensor(np.asarray(value, np.int64))
-
-
 def emit(full: Weights, plain: Weights) -> bytes:
     """Return the ONNX file; the number of series is open."""
-    ops = AheadOps()
+    with_trees = full.trees is not None or plain.trees is not None
+    ops = TreeOps() if with_trees else OnnxOps()
     n_known = full.n_known
     given = Inputs(*(name for name in Inputs._fields))
+    if isinstance(ops, TreeOps):
+        given = Inputs(*(name if name in PLACES else ops.double(name) for name in Inputs._fields))
     buckets = ops.places(bucket_of())
     outputs = {"median": build(ops, given, "series", buckets, full)}
     if n_known:
         outputs["plain"] = build(ops, given, "series", buckets, plain)
     for name, edge in outputs.items():
+        edge = ops.single(edge) if isinstance(ops, TreeOps) else edge  # noqa: PLW2901
         ops.nodes.append(helper.make_node("Identity", [edge], [name]))
     used = {edge for node in ops.nodes for edge in node.input}
     graph = helper.make_graph(
@@ -77,7 +75,10 @@ def emit(full: Weights, plain: Weights) -> bytes:
         initializer=list(ops.constants.values()),
     )
     model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="streamproc"
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)]
+        + ([helper.make_opsetid("ai.onnx.ml", OPSET_ML)] if with_trees else []),
+        producer_name="streamproc",
     )
     model.ir_version = IR_VERSION
     onnx.checker.check_model(model, full_check=True)
@@ -95,6 +96,7 @@ def inputs_expected(n_known: int) -> dict[str, tuple[int, list[int | str]]]:
         "same": (single, [N_LEAD, 1]),
         "free": (single, [N_LEAD, 1]),
         "waves": (single, [N_LEAD, 4]),
+        "clock": (single, [N_LEAD, 4]),
         "series": (whole, ["n"]),
     }
     if n_known:

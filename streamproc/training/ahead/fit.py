@@ -11,12 +11,13 @@ bad day of one series owns nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from streamproc.core.ahead.model import BUCKET_ENDS, KNOTS, MEMBERS, OWN_KNOTS, Weights, between
+from streamproc.core.ahead.model import BUCKET_ENDS, KNOTS, MEMBERS, OWN_KNOTS, Trees, Weights, between
 from streamproc.training.ahead.samples import Samples
+from streamproc.training.ahead.tree_input import said_by
 from streamproc.training.series.blend import learn
 from streamproc.values import F64, I64
 
@@ -39,6 +40,7 @@ class Settings:
 
     ridge: float
     own_ridge: float  # inf: no own part
+    trees: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Core:
     centres: F64
     bend: F64
     curve: F64  # (C, n_knot)
+    trees: Trees | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +66,14 @@ class Fit:
     held: I64  # (n,), places of those samples
 
 
-def fit(made: Samples, n_series: int, seed: int) -> Fit:
-    """Return the model of the samples; `seed` draws the centres of the radial part."""
+def fit(made: Samples, n_series: int, seed: int, *, trees: bool = False) -> Fit:
+    """Return the model of the samples; `seed` draws the centres of the radial part. `trees` needs LightGBM."""
     folds = _folds(made)
-    settings = _choose(made, folds, n_series, seed)
+    settings = replace(_choose(made, folds, n_series, seed), trees=trees and bool(folds))
     each, held = _roll(made, folds, n_series, settings, seed)
     truth = made.truth[held].astype(np.float64)
     blend = _blend(each, truth, made.series[held], n_series)
-    share = blend[np.minimum(made.series[held], n_series)][:, :, bucket_at_knots()]  # (n, member, knot)
+    share = blend[made.series[held], : len(each)][:, :, bucket_at_knots()]  # (n, member, knot)
     error = truth - np.einsum("mnk,nmk->nk", each, share)
     core = _core(made, n_series, settings, seed)
     weights = Weights(
@@ -80,6 +83,7 @@ def fit(made: Samples, n_series: int, seed: int) -> Fit:
         core.bend,
         np.ascontiguousarray(between(KNOTS, core.curve.T).T),
         blend,
+        core.trees,
     )
     return Fit(weights, settings, error, each, held)
 
@@ -136,9 +140,10 @@ def _roll(
         core = _core(made.take(before), n_series, settings, seed)
         part = made.take(inside)
         line = _line(core, part)
-        each.append(
-            np.concatenate([part.fallback.astype(np.float64), line[None], (line + _curve(core, part))[None]])
-        )
+        more = [line, line + _curve(core, part)]
+        if core.trees is not None:
+            more.append(line + said_by(core.trees, part, line))
+        each.append(np.concatenate([part.fallback.astype(np.float64), np.stack(more)]))
         held.append(inside)
     return np.concatenate(each, axis=1), np.concatenate(held)
 
@@ -147,14 +152,15 @@ def _blend(each: F64, truth: F64, series: I64, n_series: int) -> F64:
     """Return blend weights (n_series + 1, n_member, n_bucket); the last row is of all series."""
     bucket = bucket_at_knots()
     first = [int(np.flatnonzero(bucket == one)[0]) for one in range(len(BUCKET_ENDS))]
-    common = learn(each, truth, bucket)[:, first]
+    there = len(each)
+    common = np.zeros((len(MEMBERS), len(first)))
+    common[:there] = learn(each, truth, bucket)[:, first]
     out = np.tile(common, (n_series + 1, 1, 1))
     if n_series > 1:
         for one in range(n_series):
             mine = series == one
             if mine.sum() >= OWN_ROWS_MIN:
-                out[one] = learn(each[:, mine], truth[mine], bucket)[:, first]
-    assert out.shape[1] == len(MEMBERS)
+                out[one, :there] = learn(each[:, mine], truth[mine], bucket)[:, first]
     return out
 
 
@@ -171,8 +177,15 @@ def _core(made: Samples, n_series: int, settings: Settings, seed: int, *, curved
         own = _own(rows, left, trust, made.series, n_series, settings.own_ridge)
         left = left - _own_part(own, rows, made.series)
     n_z = made.curve.shape[1]
-    nothing = Core(shared, own, np.zeros((1, n_z)), np.zeros(n_z), np.zeros((1, n_knot)))
-    return _with_curve(nothing, made, left, trust, seed) if curved else nothing
+    core = Core(shared, own, np.zeros((1, n_z)), np.zeros(n_z), np.zeros((1, n_knot)))
+    if not curved:
+        return core
+    core = _with_curve(core, made, left, trust, seed)
+    if settings.trees:
+        from streamproc.training.ahead.trees import fit_trees  # noqa: PLC0415 - trees are an optional part
+
+        core = replace(core, trees=fit_trees(made, _line(core, made), seed))
+    return core
 
 
 def _ridge(x: F64, y: F64, ridge: float) -> tuple[F64, F64]:
@@ -230,7 +243,7 @@ def _with_curve(core: Core, made: Samples, left: F64, trust: F64, seed: int) -> 
         side = (radial * trust[:, [knot]]).T
         gram = side @ radial + CURVE_RIDGE * len(z) / 10.0 * np.eye(len(centres))
         out[:, knot] = np.linalg.solve(gram, side @ left[:, knot])
-    return Core(core.shared, core.own, centres, bend, out)
+    return replace(core, centres=centres, bend=bend, curve=out)
 
 
 def _radial(z: F64, centres: F64, bend: F64) -> F64:

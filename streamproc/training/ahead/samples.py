@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from streamproc.core.ahead.days import N_LEAD, N_ROW, days_of
-from streamproc.core.ahead.model import KNOTS, Weights, members
-from streamproc.core.ahead.rows import inputs_of, n_column
+from streamproc.core.ahead.model import KNOTS, MEMBERS, Weights, members
+from streamproc.core.ahead.rows import N_COURSE, inputs_of, n_column
 from streamproc.core.graph import NumpyOps
 from streamproc.errors import DataError
 from streamproc.values import F32, F64, I64, Bool
@@ -46,6 +46,7 @@ class Samples:
     fallback: F32  # (3, n, n_knot): last, day, week
     truth: F32  # (n, n_knot), in spreads; NaN = unknown
     spread: F32  # (n,)
+    about: F32  # (n, n_knot, n_about), for trees
 
     def take(self, at: I64 | Bool) -> Samples:
         """Return some of them."""
@@ -69,7 +70,7 @@ def issues_of(fleet: Fleet, first: int, until: int, n_max: int) -> I64:
 
 def samples(fleet: Fleet, issues: I64) -> Samples:
     """Return the samples of all series at these issue times."""
-    n_known = len(fleet.known_names)
+    n_known = N_COURSE * len(fleet.known_names)
     # Members that need no fitting are asked through the model itself, with weights of zero.
     nothing = Weights(
         np.zeros((N_LEAD, n_column(n_known))),
@@ -77,7 +78,7 @@ def samples(fleet: Fleet, issues: I64) -> Samples:
         np.zeros((1, 30)),
         np.zeros(30),
         np.zeros((1, N_LEAD)),
-        np.zeros((1, 5, 10)),
+        np.zeros((1, len(MEMBERS), 10)),
     )
     made = [one for issue in issues.tolist() if (one := _one(fleet, issue, nothing)) is not None]
     if not made:
@@ -112,4 +113,5 @@ def _one(fleet: Fleet, issue: int, nothing: Weights) -> Samples | None:
         np.stack([np.asarray(one[:, at], np.float32) for one in each[:3]]),
         np.asarray(truth, np.float32),
         np.asarray(seen.spread[:, 0], np.float32),
+        np.repeat(np.asarray(seen.about[:, at], np.float32), use.size, axis=0),
     )

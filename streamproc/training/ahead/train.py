@@ -22,7 +22,12 @@ WORDS = ("PT15M", "PT1H", "PT4H", "PT12H", "PT24H", "PT48H")  # of JUDGED
 
 
 def train(
-    fleet: Fleet, seed: int = 1, n_max: int = ROWS_MAX, step: Callable[[str], None] = lambda _: None
+    fleet: Fleet,
+    seed: int = 1,
+    n_max: int = ROWS_MAX,
+    step: Callable[[str], None] = lambda _: None,
+    *,
+    trees: bool = False,
 ) -> tuple[Trained, Samples]:
     """Return the trained model and the rows that it was made from; raises DataError when the past is too short.
 
@@ -35,12 +40,12 @@ def train(
     step("rows")
     made = samples(scaled, issues)
     step("fit")
-    full = fit(made, len(fleet.names), seed)
+    full = fit(made, len(fleet.names), seed, trees=trees)
     plain = full
     if fleet.known_names:
         step("fit without known ahead")
         bare = replace(scaled, known=scaled.known[:0], known_names=())
-        plain = fit(samples(bare, issues), len(fleet.names), seed)
+        plain = fit(samples(bare, issues), len(fleet.names), seed, trees=trees)
     step("done")
     return Trained(scaled, full, plain, shape_of_fit(made, full, fleet.start), mean, size), made
 

@@ -8,14 +8,9 @@ see float32 on both sides.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper
-from onnxmltools.convert import convert_lightgbm
-from onnxmltools.convert.common.data_types import FloatTensorType
 
 from streamproc.core.series.blend import BlendModel
 from streamproc.core.series.history import History
@@ -24,45 +19,25 @@ from streamproc.core.series.pooled import FIRST_KNOWN, KNOWN_COLUMNS, WEEK, Pool
 from streamproc.core.series.rows import DayPlan, DayRows, day_rows
 from streamproc.core.series.tree_rows import tree_rows
 from streamproc.errors import ModelError
-from streamproc.training.onnx_graph import IR_VERSION, OPSET, OnnxOps
+from streamproc.training.onnx_graph import IR_VERSION, OPSET
 from streamproc.training.series.trees import FORECAST_COLUMN, WEEK_COLUMN, TreeModel, TreePart
+from streamproc.training.trees_graph import OPSET_ML, TreeOps
 from streamproc.values import F64, I64
 
-OPSET_ML = 1  # of TreeEnsembleRegressor as onnxmltools writes it
 Exportable = DayModel | PooledModel | TreeModel | BlendModel
 
 
-class SeriesOps(OnnxOps):
-    """The operations in float64, and the two that trees need."""
+class SeriesOps(TreeOps):
+    """The operations of the day-ahead models, and their inputs."""
 
     def __init__(self) -> None:
         super().__init__()
         self.inputs: dict[str, int] = {}  # name -> columns
 
-    def const(self, value: NDArray[Any] | float) -> str:
-        """Return a float64 constant."""
-        return self._tensor(np.asarray(value, dtype=np.float64))
-
     def input(self, name: str, n_column: int) -> str:
         """Return an input (n, n_column)."""
         self.inputs[name] = n_column
         return name
-
-    def trees(self, part: TreePart, rows: str, n_column: int) -> str:
-        """Return what the booster says (n_row, 1) of float64 rows (n_row, n_column)."""
-        made = convert_lightgbm(
-            part.booster,
-            initial_types=[("rows", FloatTensorType([None, n_column]))],
-            zipmap=False,
-            target_opset=15,
-        )
-        node = next(node for node in made.graph.node if node.op_type == "TreeEnsembleRegressor")
-        out = f"t_{len(self.nodes)}"
-        single = self._node("Cast", rows, to=TensorProto.FLOAT)
-        copy = helper.make_node("TreeEnsembleRegressor", [single], [out], domain="ai.onnx.ml")
-        copy.attribute.extend(node.attribute)
-        self.nodes.append(copy)
-        return self._node("Cast", out, to=TensorProto.DOUBLE)
 
 
 def export(model: Exportable, slot: int) -> bytes:
@@ -150,7 +125,7 @@ def _trees(ops: SeriesOps, model: TreeModel, slot: int, level: str) -> str:
         z = ops.sub(_linear(ops, part.linear, f"{model.name}_raw", level), level)
         start = ops.reshape(z, (-1, 1))
         rows = ops.concat([before, start, after], 1)
-    said = ops.add(start, ops.trees(part, rows, width))
+    said = ops.add(start, ops.trees(part.booster, rows, width))
     return ops.add(ops.reshape(said, (-1, n_place)), level)
 
 
