@@ -29,6 +29,7 @@ from streamproc.cli.evaluate_forecast import (
 
 if TYPE_CHECKING:
     from streamproc.evaluation.series.grid import Series
+    from streamproc.evaluation.series.train_input import Ask
 
 TREES_TARGETS_MAX = 8  # trees cost a millisecond per series and issue
 RUN_ID_HINT = "the name of the series in the stream, where it is another than the column's; one per --target"
@@ -56,6 +57,9 @@ def forecast(
         bool | None,
         typer.Option("--trees/--no-trees", help="Boosted trees, too. Without: with up to 8 targets."),
     ] = None,
+    onnx: Annotated[
+        Path | None, typer.Option(help="Your own model (`streamproc.shell.own_model` declares its inputs).")
+    ] = None,
     generic: Annotated[
         bool, typer.Option("--generic", help="Write the bundle that the package ships.")
     ] = False,
@@ -72,7 +76,7 @@ def forecast(
         return
     files, metrics, notes = _trained(
         series, time, target, series_id, known, train_until, zone, holidays, holiday_column, unit, step,
-        time_format, seed, name, trees,
+        time_format, seed, name, trees, onnx,
     )  # fmt: skip
     write_files(files, out)
     _load_again(out, metrics, notes, json=json)
@@ -94,11 +98,12 @@ def _trained(
     seed: int,
     name: str | None,
     trees: bool | None,
+    onnx: Path | None,
 ) -> tuple[dict[str, bytes], dict[str, Any], list[str]]:
     from streamproc.cli.evaluate import watching
     from streamproc.errors import DataError
     from streamproc.evaluation.series.read import Wanted
-    from streamproc.evaluation.series.train_input import Source, bundle_files, read_source
+    from streamproc.evaluation.series.train_input import Ask, Source, bundle_files, read_source
 
     if path is None or not targets:
         raise DataError("train forecast: give a file and at least one --target (or --generic)")
@@ -114,18 +119,36 @@ def _trained(
             parts.append(read_source(Source(path, wanted, zone, holidays, step)))
             watch.step(None)
         watch.begin("train", 3)
-        return bundle_files(
-            parts,
-            ids=ids or targets,
-            until=until,
-            seed=seed,
-            name=name or path.name.split(".")[0],
-            unit=unit,
-            command=command(),
-            file=path.name,
-            trees=with_trees(trees, len(asked)),
-            step=lambda _: watch.step(None),
+        named = name or path.name.split(".")[0]
+        ask = Ask(
+            ids or targets, until, seed, named, unit, command(), path.name, with_trees(trees, len(asked))
         )
+        if onnx is not None:
+            return _own(onnx, parts, ask)
+        return bundle_files(parts, ask, lambda _: watch.step(None))
+
+
+def _own(onnx: Path, parts: list[Series], ask: Ask) -> tuple[dict[str, bytes], dict[str, Any], list[str]]:
+    """Return the files of a bundle around a model that was made elsewhere."""
+    from dataclasses import replace
+
+    from streamproc.errors import DataError
+    from streamproc.evaluation.series.train_input import input_of
+    from streamproc.shell.own_model import judged, scales_of
+    from streamproc.training.ahead.bundle import packed
+    from streamproc.training.ahead.fleets import known_scale
+
+    try:
+        model = onnx.read_bytes()
+    except OSError as error:
+        raise DataError(f"--onnx: cannot read {onnx}: {error.strerror}") from error
+    given = input_of(parts, ask)
+    mean, size = known_scale(given.fleet.known, given.fleet.value.shape[1])
+    fleet = replace(given.fleet, known=(given.fleet.known - mean[:, None]) / size[:, None])
+    vectors, shape, metrics = judged(model, fleet, str(onnx))
+    card = f"# {ask.name}\n\nA model made elsewhere ({onnx.name}), judged on {given.about['data']}.\n"
+    files = packed(model, vectors, fleet, scales_of(shape, mean, size), given.about, metrics, card)
+    return files, metrics, given.notes
 
 
 def with_trees(wanted: bool | None, n_target: int) -> bool:

@@ -19,6 +19,7 @@ from streamproc.evaluation.series.zone import moment_of, zone_of
 from streamproc.training.ahead.bundle import files_of
 from streamproc.training.ahead.card import card_of
 from streamproc.training.ahead.fleets import fleet_of
+from streamproc.training.ahead.samples import Fleet
 from streamproc.training.ahead.train import figures, train
 
 
@@ -40,47 +41,67 @@ def read_source(source: Source) -> Series:
     return series_of(rows, source.wanted, zone_of(source.zone), source.holidays, step_s)
 
 
-def bundle_files(
-    parts: Sequence[Series],
-    *,
-    ids: Sequence[str],
-    until: str | None,
-    seed: int,
-    name: str,
-    unit: str,
-    command: str,
-    file: str,
-    trees: bool = False,
-    step: Callable[[str], None] = lambda _: None,
-) -> tuple[dict[str, bytes], dict[str, Any], list[str]]:
-    """Return the files of the bundle, its figures by horizon, and what was wrong with the data; raises DataError."""
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a bundle is to be called and made of."""
+
+    ids: Sequence[str]
+    until: str | None
+    seed: int
+    name: str
+    unit: str
+    command: str
+    file: str
+    trees: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """The fleet of a file, what its bundle says about itself, and what was wrong with the data."""
+
+    fleet: Fleet
+    about: dict[str, Any]
+    notes: list[str]
+
+
+def input_of(parts: Sequence[Series], ask: Ask) -> Input:
+    """Return what a bundle is made from; raises DataError."""
     first = parts[0]
     if any(part.t_s.size != first.t_s.size or part.t_s[0] != first.t_s[0] for part in parts):
-        raise DataError(f"{file}: the targets do not cover the same times; train one bundle for each")
-    if len(set(ids)) != len(ids):
-        raise DataError(f"--id: {', '.join(ids)}: each series needs a name of its own")
+        raise DataError(f"{ask.file}: the targets do not cover the same times; train one bundle for each")
+    if len(set(ask.ids)) != len(ask.ids):
+        raise DataError(f"--id: {', '.join(ask.ids)}: each series needs a name of its own")
     end = first.t_s.size
-    if until is not None:
-        end = int(np.searchsorted(first.t_s, moment_of(until, first.zone, "--train-until")))
-    histories = [history_of(part, ident) for part, ident in zip(parts, ids, strict=True)]
+    if ask.until is not None:
+        end = int(np.searchsorted(first.t_s, moment_of(ask.until, first.zone, "--train-until")))
+    histories = [history_of(part, ident) for part, ident in zip(parts, ask.ids, strict=True)]
     fleet = fleet_of(histories, [part.cleaned.good for part in parts], end, int(first.t_s[0]))
-    trained, made = train(fleet, seed, step=step, trees=trees)
-    metrics: dict[str, Any] = dict(figures(trained, made))
-    digest = hashlib.sha256("|".join(part.digest for part in parts).encode()).hexdigest()
     about = {
-        "name": name,
+        "name": ask.name,
         "version": 1,
-        "command": command,
-        "data": f"{file}: {', '.join(part.name for part in parts)}",
-        "data_digest": digest,
-        "seed": seed,
-        "unit": unit,
+        "command": ask.command,
+        "data": f"{ask.file}: {', '.join(part.name for part in parts)}",
+        "data_digest": hashlib.sha256("|".join(part.digest for part in parts).encode()).hexdigest(),
+        "seed": ask.seed,
+        "unit": ask.unit,
         "zone": first.zone.key,
         "trained_from": first.when(0),
-        "trained_until": first.when(end - 1),
+        "trained_until": first.when(max(end - 1, 0)),
     }
-    notes = list(dict.fromkeys(finding.words for part in parts for finding in part.findings))
-    return files_of(trained, about, metrics, card_of(trained, about, metrics, notes)), metrics, notes
+    return Input(
+        fleet, about, list(dict.fromkeys(finding.words for part in parts for finding in part.findings))
+    )
+
+
+def bundle_files(
+    parts: Sequence[Series], ask: Ask, step: Callable[[str], None] = lambda _: None
+) -> tuple[dict[str, bytes], dict[str, Any], list[str]]:
+    """Return the files of the bundle, its figures by horizon, and what was wrong with the data; raises DataError."""
+    given = input_of(parts, ask)
+    trained, made = train(given.fleet, ask.seed, step=step, trees=ask.trees)
+    metrics: dict[str, Any] = dict(figures(trained, made))
+    card = card_of(trained, given.about, metrics, given.notes)
+    return files_of(trained, given.about, metrics, card), metrics, given.notes
 
 
 def history_of(part: Series, name: str) -> History:

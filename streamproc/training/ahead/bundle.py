@@ -115,18 +115,40 @@ def files_of(
     trained: Trained, about: Mapping[str, Any], metrics: Mapping[str, Any], card: str
 ) -> dict[str, bytes]:
     """Return the files of a bundle. `about`: name, command, data digest, seed and the like, for the manifest."""
-    fleet = trained.fleet
     model = emit(trained.full.weights, trained.plain.weights)
+    scales = Scales(trained.shape, trained.known_mean, trained.known_size)
+    return packed(model, golden_of(trained), trained.fleet, scales, about, metrics, card)
+
+
+@dataclass(frozen=True, slots=True)
+class Scales:
+    """What a bundle knows beside its graph."""
+
+    shape: Shape
+    known_mean: F64  # (n_known,)
+    known_size: F64
+
+
+def packed(
+    model: bytes,
+    vectors: Mapping[str, Any],
+    fleet: Fleet,
+    scales: Scales,
+    about: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    card: str,
+) -> dict[str, bytes]:
+    """Return the files of a bundle around a graph and its golden vectors."""
     arrays, golden = io.BytesIO(), io.BytesIO()
     there = np.isfinite(fleet.value)
     np.savez_compressed(
         arrays,
-        quantile=trained.shape.quantile,
-        scale=trained.shape.scale,
+        quantile=scales.shape.quantile,
+        scale=scales.shape.scale,
         low=np.where(there, fleet.value, np.inf).min(axis=1).astype(np.float64),
         high=np.where(there, fleet.value, -np.inf).max(axis=1).astype(np.float64),
     )
-    np.savez_compressed(golden, **golden_of(trained))  # type: ignore[arg-type]
+    np.savez_compressed(golden, **vectors)
     manifest = {
         "bundle": {"format": FORMAT, **about},
         "model": {
@@ -140,9 +162,7 @@ def files_of(
         },
         "known": [
             {"name": name, "mean": float(mean), "size": float(size)}
-            for name, mean, size in zip(
-                fleet.known_names, trained.known_mean, trained.known_size, strict=True
-            )
+            for name, mean, size in zip(fleet.known_names, scales.known_mean, scales.known_size, strict=True)
         ],
         "series": {"ids": list(fleet.names)},
         "metrics": dict(metrics),
@@ -157,8 +177,15 @@ def files_of(
 
 
 def golden_of(trained: Trained) -> dict[str, F32 | F64 | I64]:
-    """Return inputs and outputs of one issue near the end of the training, some gaps among them."""
-    fleet = trained.fleet
+    """Return inputs and the outputs of numpy, for one issue at the end of the training."""
+    made, given, series = golden_inputs(trained.fleet)
+    made |= {"median": build_numpy(given, series, trained.full.weights)}
+    made["plain"] = build_numpy(given, series, trained.plain.weights)
+    return made
+
+
+def golden_inputs(fleet: Fleet) -> tuple[dict[str, F32 | F64 | I64], Inputs[F32], I64]:
+    """Return inputs of one issue at the end of the training, with a gap, and the rows of the series."""
     n = min(len(fleet.names), GOLDEN_MAX)
     issue = fleet.value.shape[1]
     window = slice(issue - N_ROW, issue + N_LEAD)
@@ -170,9 +197,7 @@ def golden_of(trained: Trained) -> dict[str, F32 | F64 | I64]:
     made: dict[str, F32 | F64 | I64] = {
         name: array for name, array in zip(Inputs._fields, given, strict=True)
     }
-    made |= {"series": series, "median": build_numpy(given, series, trained.full.weights)}
-    made["plain"] = build_numpy(given, series, trained.plain.weights)
-    return made
+    return made | {"series": series}, given, series
 
 
 def names_of(names: Sequence[str], most: int = 3) -> str:
