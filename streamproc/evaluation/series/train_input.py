@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from streamproc.core.ahead.days import N_LEAD, STEP_S
 from streamproc.core.series.history import History
 from streamproc.errors import DataError
 from streamproc.evaluation.series.durations import seconds_of
 from streamproc.evaluation.series.grid import Series, series_of
+from streamproc.evaluation.series.known_ahead import on_grid_of
+from streamproc.evaluation.series.known_file import Sheet
 from streamproc.evaluation.series.read import Wanted, read_rows
 from streamproc.evaluation.series.zone import moment_of, zone_of
 from streamproc.training.ahead.bundle import files_of
 from streamproc.training.ahead.card import card_of
 from streamproc.training.ahead.fleets import fleet_of
+from streamproc.training.ahead.samples import Fleet
 from streamproc.training.ahead.train import figures, train
 
 
@@ -50,6 +54,7 @@ def bundle_files(
     unit: str,
     command: str,
     file: str,
+    sheet: Sheet | None = None,
     step: Callable[[str], None] = lambda _: None,
 ) -> tuple[dict[str, bytes], dict[str, Any], list[str]]:
     """Return the files of the bundle, its figures by horizon, and what was wrong with the data; raises DataError."""
@@ -63,14 +68,20 @@ def bundle_files(
         end = int(np.searchsorted(first.t_s, moment_of(until, first.zone, "--train-until")))
     histories = [history_of(part, ident) for part, ident in zip(parts, ids, strict=True)]
     fleet = fleet_of(histories, [part.cleaned.good for part in parts], end, int(first.t_s[0]))
+    if sheet is not None:
+        fleet = _with_known(fleet, first, sheet)
     trained, made = train(fleet, seed, step=step)
     metrics: dict[str, Any] = dict(figures(trained, made))
-    digest = hashlib.sha256("|".join(part.digest for part in parts).encode()).hexdigest()
+    read = [part.digest for part in parts] + ([sheet.digest] if sheet is not None else [])
+    digest = hashlib.sha256("|".join(read).encode()).hexdigest()
+    known = (
+        f"; {sheet.path.name}: {', '.join(sheet.names)}, as known at each issue" if sheet is not None else ""
+    )
     about = {
         "name": name,
         "version": 1,
         "command": command,
-        "data": f"{file}: {', '.join(part.name for part in parts)}",
+        "data": f"{file}: {', '.join(part.name for part in parts)}{known}",
         "data_digest": digest,
         "seed": seed,
         "unit": unit,
@@ -80,6 +91,13 @@ def bundle_files(
     }
     notes = list(dict.fromkeys(finding.words for part in parts for finding in part.findings))
     return files_of(trained, about, metrics, card_of(trained, about, metrics, notes)), metrics, notes
+
+
+def _with_known(fleet: Fleet, first: Series, sheet: Sheet) -> Fleet:
+    """Return the fleet that also has what was known ahead, on its quarter hours."""
+    n = fleet.value.shape[1] + N_LEAD
+    vintages = on_grid_of(first, sheet, STEP_S, fleet.start * STEP_S, n)
+    return replace(fleet, known_names=fleet.known_names + vintages.names, vintages=vintages)
 
 
 def history_of(part: Series, name: str) -> History:
