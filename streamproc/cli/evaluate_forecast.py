@@ -25,6 +25,12 @@ Known = Annotated[
     list[str] | None,
     typer.Option(help="Column that is known ahead, such as a temperature forecast; may be repeated."),
 ]
+KnownFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV or Parquet of name, valid, known_at, value: each origin sees what was known then."
+    ),
+]
 Horizon = Annotated[str, typer.Option(help="How far each forecast reaches, ISO 8601.")]
 Every = Annotated[str, typer.Option(help="From one forecast to the next, ISO 8601.")]
 At = Annotated[str, typer.Option(help="Local time of day of a forecast's first interval.")]
@@ -52,6 +58,7 @@ def forecast(
     time: Time,
     target: Target,
     known: Known = None,
+    known_file: KnownFile = None,
     horizon: Horizon = "PT24H",
     every: Every = "PT24H",
     at: At = "00:00",
@@ -78,8 +85,9 @@ def forecast(
 
     wanted = Wanted(time, target, tuple(known or ()), holiday_column, time_format)
     question = Question(
-        series, wanted, zone, horizon, every, at, train_until, refit, unit, holidays, step, seed
-    )
+        series, wanted, zone, horizon, every, at, train_until, refit, unit, holidays, step, seed,
+        known_file,
+    )  # fmt: skip
     put_out(answer(question, [model], jobs, forecasts), json=json, report=report)
 
 
@@ -94,6 +102,7 @@ def backtest(
         list[Path] | None, typer.Option(help="Bundle of `train forecast`, not fitted again; may be repeated.")
     ] = None,
     known: Known = None,
+    known_file: KnownFile = None,
     horizon: Horizon = "PT24H",
     every: Every = "PT24H",
     at: At = "00:00",
@@ -118,8 +127,9 @@ def backtest(
 
     wanted = Wanted(time, target, tuple(known or ()), holiday_column, time_format)
     question = Question(
-        series, wanted, zone, horizon, every, at, train_until, refit, unit, holidays, step, seed
-    )
+        series, wanted, zone, horizon, every, at, train_until, refit, unit, holidays, step, seed,
+        known_file,
+    )  # fmt: skip
     named: list[str | None] = [*(model or ([] if bundle else list(RECIPES)))]
     result = answer(question, named, jobs, forecasts, [frozen(one, target) for one in bundle or ()])
     put_out(result, json=json, report=report)

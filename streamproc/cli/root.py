@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "streamproc.cli.simulate",
         "make a seeded PMU fleet or SCADA points, into a file or to Kafka",
     ),
+    "exogenous": ("streamproc.cli.exogenous", "publish what is known ahead: weather, prices, holidays"),
     "decode": ("streamproc.cli.decode", "print the C37.118 frames of a capture"),
     "train": ("streamproc.cli.train", "fit the models of a site from event-free data"),
     "evaluate": (
@@ -45,7 +46,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("streamproc.cli.report", "draw the result of a backtest as one HTML page"),
     "check": ("streamproc.cli.check", "check a site file, this machine, the broker and the topics"),
     "top": ("streamproc.cli.top", "show a running service: rates, latencies, alerts, forecasts, advice"),
-    "topics": ("streamproc.cli.topics", "plan and apply the topics that the service needs"),
+    "topics": (
+        "streamproc.cli.topics",
+        "plan and apply the topics that the service needs; export what forecasts are trained on",
+    ),
     "schema": ("streamproc.cli.schema", "print the schemas of every message"),
     "alerts": ("streamproc.cli.alerts", "print the alerts of a broker, each transition once"),
     "explain": ("streamproc.cli.explain", "draw an alert: traces, scores, order of response"),

@@ -4,8 +4,9 @@
              | newest that was known            | as told by then  |
 
 A value replaces an older one of the same interval when it became known later. What will only be known after the issue
-waits: no forecast uses it before its time, in the service as in a backtest. Values stand for the quarter hours in which
-their times lie; between two valid times up to GAP_ROWS apart the course is a straight line (weather comes by the hour).
+waits: no forecast uses it before its time, in the service as in a backtest; what reaches beyond the leads is kept for
+later issues. Values stand for the quarter hours in which their times lie; between two valid times up to GAP_ROWS apart
+the course is a straight line (weather comes by the hour).
 """
 
 from __future__ import annotations
@@ -68,7 +69,23 @@ def known_at(known: Known, start: int) -> Known:
         course[one.name] = np.where(newer, here, old)
         at_ns[one.name] = np.where(newer, one.known_ns, old_ns)
     waiting = tuple(one for one in moved.pending if one.known_ns > now_ns)
-    return Known(start, course, at_ns, waiting)
+    return Known(start, course, at_ns, (*_reaching(ready, start), *waiting))
+
+
+def _reaching(ready: Sequence[Told], start: int) -> tuple[Told, ...]:
+    """Return what reaches beyond the leads of this issue, such as the holidays of a year: later issues need it again.
+
+    `ready` is in the order of when it was known. Left out is what a newer one of its name replaces as far as it reaches.
+    """
+    end_ns = (start + N_LEAD) * STEP_NS
+    kept: list[Told] = []
+    for one in reversed(ready):
+        if not one.t_ns.size or one.t_ns[-1] < end_ns:
+            continue
+        newer = (n for n in kept if n.name == one.name)
+        if not any(n.t_ns[0] <= end_ns and n.t_ns[-1] >= one.t_ns[-1] for n in newer):
+            kept.append(one)
+    return tuple(reversed(kept))
 
 
 def on_grid(one: Told, start: int) -> F64:
@@ -76,33 +93,40 @@ def on_grid(one: Told, start: int) -> F64:
     place = one.t_ns // STEP_NS - start + N_ROW
     known = np.isfinite(one.value)
     place, value = place[known], one.value[known]
-    out = np.full(N_SPAN, np.nan)
     if not place.size:
-        return out
+        return np.full(N_SPAN, np.nan)
     place, first = np.unique(place, return_index=True)
-    value = value[first]
-    grid = np.arange(N_SPAN)
-    line = np.interp(grid, place, value)
+    return line(place, value[first], N_SPAN, GAP_ROWS)
+
+
+def line(place: I64, value: F64, n: int, gap: int) -> F64:
+    """Return values at increasing places (at least one) as a course (n,): straight lines, NaN in gaps over `gap`."""
+    grid = np.arange(n)
+    course = np.interp(grid, place, value)
     right = np.minimum(np.searchsorted(place, grid), place.size - 1)
     left = np.maximum(right - (place[right] > grid), 0)
     # The last value holds for as long as the values are apart.
-    hold = int(min(np.median(np.diff(place)), GAP_ROWS)) if place.size > 1 else 1
-    near = (place[right] - place[left] <= GAP_ROWS) & (grid >= place[0]) & (grid <= place[-1])
+    hold = int(min(np.median(np.diff(place)), gap)) if place.size > 1 else 1
+    near = (place[right] - place[left] <= gap) & (grid >= place[0]) & (grid <= place[-1])
     near |= (grid > place[-1]) & (grid < place[-1] + hold)
-    return np.where(near, line, np.nan)
+    return np.where(near, course, np.nan)
 
 
 def spans(known: Known, names: Sequence[str]) -> tuple[F64, bool]:
     """Return the courses (n_name, N_SPAN) and whether they suffice for a forecast; holes are bridged."""
-    out = np.full((len(names), N_SPAN), np.nan)
-    for row, name in enumerate(names):
-        out[row] = known.course.get(name, np.full(N_SPAN, np.nan))
+    unknown = np.full(N_SPAN, np.nan)
+    return bridged(np.array([known.course.get(name, unknown) for name in names]).reshape(-1, N_SPAN))
+
+
+def bridged(courses: F64) -> tuple[F64, bool]:
+    """Return courses (n_name, N_SPAN) without holes, and whether enough of them was known for a forecast."""
+    out = courses.copy()
     there = np.isfinite(out)
     enough = bool(
         (there[:, N_ROW:].mean(axis=1) >= LEADS_MIN).all()
         and (there[:, N_ROW - PAST_DAYS * PER_DAY : N_ROW].mean(axis=1) >= PAST_MIN).all()
     )
-    for row in range(len(names)):
+    for row in range(len(out)):
         if there[row].any():
             at = np.arange(N_SPAN)
             out[row] = np.interp(at, at[there[row]], out[row, there[row]])

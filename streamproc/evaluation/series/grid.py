@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import numpy as np
 
+from streamproc.core.ahead.vintages import Vintages
 from streamproc.core.series import clean
 from streamproc.core.series.calendar import DAY_S, local_calendar
 from streamproc.errors import DataError
@@ -53,6 +54,7 @@ class Series:
     known_names: tuple[str, ...]
     holiday: Bool  # (n,)
     findings: tuple[Finding, ...]
+    vintages: Vintages | None = None  # known ahead, each value with the time since which it was known
 
     @property
     def steps_per_day(self) -> int:

@@ -23,6 +23,7 @@ class Plan:
     origins: I64  # (n_origin,), origins of the test
     refit_rows: int
     every_s: int
+    issues: I64  # (n_issue,), all rows at which a forecast could be issued, in the years before too
 
     @property
     def all_origins(self) -> I64:
@@ -68,4 +69,4 @@ def plan_of(
     # A third of the past at most: the first fits of the warm-up need something to learn from too.
     warm_rows = min(warm_s // series.step_s, until // 3)
     warm = rows[(rows < until) & (rows >= until - warm_rows)]
-    return Plan(n_lead, until, warm, origins, max(1, refit_s // series.step_s), every_s)
+    return Plan(n_lead, until, warm, origins, max(1, refit_s // series.step_s), every_s, rows)

@@ -11,6 +11,8 @@ there is one origin a day every call ends at its own. `audit` asks some origins 
 
 What was known ahead of time is taken from its column at the time of the interval, as if it had been known all along,
 to the horizon of the last origin of the day. For a measured temperature that is an upper bound, and the result says so.
+Where a file says since when each value was known (`Series.vintages`) an origin sees the newest that was known by then; a
+fit sees of each interval what was known at the last origin before it, or, where nothing was, at the fit.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from streamproc.core.series.model import Recipe
 from streamproc.evaluation.series.baselines import baseline, fall_back
 from streamproc.evaluation.series.grid import Series
 from streamproc.evaluation.series.plan import Plan
-from streamproc.evaluation.series.refits import asked, fitted_at, middles
+from streamproc.evaluation.series.refits import asked, calls, fitted_at, middles
 from streamproc.evaluation.series.result import Leak
 from streamproc.values import F64, I64, Bool
 
@@ -120,8 +122,8 @@ def audit(series: Series, plan: Plan, told: Told, seed: int) -> Leak:
         for number in np.sort(draws.permutation(rows)[:AUDITED_ORIGINS]).tolist():
             origin = plan.origins[number : number + 1]
             past = cut(series, int(origin[0]))
-            # What is known ahead is left as it was: to the horizon of the day's last origin.
-            alike = rows[series.day[plan.origins[rows]] == series.day[origin[0]]]
+            # A column that is known ahead is left as it was: to the horizon of the last origin of the same call.
+            alike = next(rows[call] for call in calls(series, plan.origins[rows]) if number in rows[call])
             stop = int(plan.origins[alike[-1]]) + plan.n_lead
             said = np.full((1, plan.n_lead), np.nan)
             if not isinstance(fitted, str):
@@ -135,11 +137,12 @@ def audit(series: Series, plan: Plan, told: Told, seed: int) -> Leak:
 
 
 def cut(series: Series, origin: int) -> Series:
-    """Return the series as it stood at an origin: no value from there on."""
+    """Return the series as it stood at an origin: no value from there on, and nothing that was known ahead later."""
     raw = series.raw.copy()
     raw[origin:] = np.nan
     cleaned = clean.clean(raw, series.day, series.steps_per_day)
-    return replace(series, raw=raw, truth=cleaned.value, cleaned=cleaned)
+    told = None if series.vintages is None else series.vintages.until(int(series.t_s[origin]))
+    return replace(series, raw=raw, truth=cleaned.value, cleaned=cleaned, vintages=told)
 
 
 def _weights(name: str, chosen: Recipe | None) -> list[str]:

@@ -65,11 +65,9 @@ class Rows:
 
 def read_rows(path: Path, wanted: Wanted) -> Rows:
     """Return the rows of a file; raises DataError with file, row, column, value and what to do."""
-    raw = _bytes(path)
+    raw = bytes_of(path)
     digest = hashlib.sha256(raw).hexdigest()
-    table = (_parquet if path.suffix.lower() in PARQUET else _csv)(path, raw, wanted)
-    if not table.line:
-        raise DataError(f"{path}: there is a header but no row")
+    table = read_table(path, raw, _options(wanted))
     times, is_local = table.times(wanted.time, wanted.time_format)
     has_time = np.array([time is not None for time in times], np.bool_)
     line = np.array(table.line, np.int64)[has_time]
@@ -87,14 +85,22 @@ def read_rows(path: Path, wanted: Wanted) -> Rows:
     )
 
 
+def read_table(path: Path, raw: bytes, columns: Sequence[tuple[str, str]]) -> Table:
+    """Return the cells of some columns, each given as (option, name); raises DataError."""
+    table = (_parquet if path.suffix.lower() in PARQUET else _csv)(path, raw, columns)
+    if not table.line:
+        raise DataError(f"{path}: there is a header but no row")
+    return table
+
+
 def digest_of(path: Path) -> str:
     """Return the SHA-256 of a file, as `Rows.digest`; raises DataError."""
-    return hashlib.sha256(_bytes(path)).hexdigest()
+    return hashlib.sha256(bytes_of(path)).hexdigest()
 
 
 def names_of(path: Path) -> list[str]:
     """Return the names of a file's columns, in its order, without those that have none; raises DataError."""
-    raw = _bytes(path)
+    raw = bytes_of(path)
     if path.suffix.lower() in PARQUET:
         with _parquet_errors(path) as parquet:
             names = [str(name) for name in parquet(raw).schema_arrow.names]
@@ -104,7 +110,8 @@ def names_of(path: Path) -> list[str]:
     return [name for name in names if name]
 
 
-def _bytes(path: Path) -> bytes:
+def bytes_of(path: Path) -> bytes:
+    """Return what is in a file; raises DataError."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -112,7 +119,7 @@ def _bytes(path: Path) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class Table:
     """The cells of the wanted columns. A column is text, or an array where the file has types."""
 
     path: Path
@@ -121,6 +128,7 @@ class _Table:
     comma: bool = False  # numbers may be written 3,5
 
     def fail(self, row: int, column: str, words: str) -> DataError:
+        """Return an error about one cell."""
         return DataError(f"{self.path}: row {self.line[row]}, column {column!r}: {words}")
 
     def numbers(self, column: str) -> F64:
@@ -151,10 +159,17 @@ class _Table:
             )
             raise self.fail(row, column, words) from None
 
-    def times(self, column: str, time_format: str | None) -> tuple[list[int | None], bool]:
-        """Return seconds since 1970, None where the cell is empty, and whether they are local ones."""
+    def times(
+        self, column: str, time_format: str | None, *, up: bool = False
+    ) -> tuple[list[int | None], bool]:
+        """Return whole seconds since 1970, None where the cell is empty, and whether they are local ones.
+
+        Parts of a second are cut off; `up`: they count as the next second.
+        """
         cells = self.cells[column]
         if isinstance(cells, np.ndarray) and cells.dtype.kind == "M":
+            if up:
+                cells = cells.astype("datetime64[ns]") + np.timedelta64(999_999_999, "ns")
             seconds = cells.astype("datetime64[s]").astype(np.int64).tolist()
             unknown = np.isnat(cells).tolist()
             return [
@@ -165,10 +180,10 @@ class _Table:
         if not filled:
             raise DataError(f"{self.path}: column {column!r} holds no time at all")
         if time_format is None and all(_is_number(cell) for cell in filled[:20]):
-            return self._epochs(column, text), False
-        return self._stamps(column, text, time_format)
+            return self._epochs(column, text, up=up), False
+        return self._stamps(column, text, time_format, up=up)
 
-    def _epochs(self, column: str, text: Sequence[str]) -> list[int | None]:
+    def _epochs(self, column: str, text: Sequence[str], *, up: bool) -> list[int | None]:
         values = self.numbers(column)
         largest = float(np.nanmax(np.abs(values)))
         if largest < 1e8:
@@ -176,10 +191,13 @@ class _Table:
             words = f"{text[row]!r} is no time; ISO 8601 is expected, or seconds since 1970, or give --time-format"
             raise self.fail(row, column, words)
         scale = next((size for end, size in EPOCH_ENDS if largest < end), 1_000_000_000)
-        return [None if math.isnan(value) else int(value // scale) for value in values.tolist()]
+        return [
+            None if math.isnan(value) else int(-(-value // scale) if up else value // scale)
+            for value in values.tolist()
+        ]
 
     def _stamps(
-        self, column: str, text: Sequence[str], time_format: str | None
+        self, column: str, text: Sequence[str], time_format: str | None, *, up: bool
     ) -> tuple[list[int | None], bool]:
         def parse(cell: str) -> datetime:
             if time_format is None:
@@ -205,7 +223,7 @@ class _Table:
                 raise self.fail(row, column, words)
             local = stamp.tzinfo is None
             whole = stamp.replace(tzinfo=UTC) if local else stamp
-            seconds.append(math.floor(whole.timestamp()))
+            seconds.append((math.ceil if up else math.floor)(whole.timestamp()))
         return seconds, bool(local)
 
 
@@ -217,14 +235,16 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _check_names(path: Path, names: Sequence[str], wanted: Wanted) -> None:
+def _options(wanted: Wanted) -> list[tuple[str, str]]:
+    """Return the wanted columns, each with the option that names it."""
+    known = [("--known", name) for name in wanted.known]
+    holiday = [("--holiday-column", wanted.holiday)] if wanted.holiday else []
+    return [("--time", wanted.time), ("--target", wanted.target), *known, *holiday]
+
+
+def _check_names(path: Path, names: Sequence[str], columns: Sequence[tuple[str, str]]) -> None:
     """Raise DataError for the first column that is not there, with those that are."""
-    for option, name in (
-        ("--time", wanted.time),
-        ("--target", wanted.target),
-        *(("--known", name) for name in wanted.known),
-        *([("--holiday-column", wanted.holiday)] if wanted.holiday else []),
-    ):
+    for option, name in columns:
         if name not in names:
             near = get_close_matches(name, names, 1)
             wish = f" (did you mean {near[0]!r}?)" if near else ""
@@ -233,11 +253,11 @@ def _check_names(path: Path, names: Sequence[str], wanted: Wanted) -> None:
             )
 
 
-def _csv(path: Path, raw: bytes, wanted: Wanted) -> _Table:
+def _csv(path: Path, raw: bytes, columns: Sequence[tuple[str, str]]) -> Table:
     with _csv_errors(path):
         stream, names, delimiter, skipped = _head(path, raw)
-        _check_names(path, names, wanted)
-        return _csv_cells(path, csv.reader(stream, delimiter=delimiter), names, wanted, skipped + 1)
+        _check_names(path, names, columns)
+        return _csv_cells(path, csv.reader(stream, delimiter=delimiter), names, columns, skipped + 1)
 
 
 def _head(path: Path, raw: bytes) -> tuple[TextIOWrapper, list[str], str, int]:
@@ -267,8 +287,14 @@ def _csv_errors(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: cannot be read as CSV: {error}") from error
 
 
-def _csv_cells(path: Path, reader: Any, names: Sequence[str], wanted: Wanted, before: int) -> _Table:  # noqa: ANN401
-    places = {name: names.index(name) for name in columns_of(wanted)}
+def _csv_cells(
+    path: Path,
+    reader: Any,  # noqa: ANN401
+    names: Sequence[str],
+    wanted: Sequence[tuple[str, str]],
+    before: int,
+) -> Table:
+    places = {name: names.index(name) for _, name in wanted}
     columns: dict[str, list[str]] = {name: [] for name in places}
     lines: list[int] = []
     adders: list[tuple[int, Callable[[str], None]]] = [
@@ -285,26 +311,19 @@ def _csv_cells(path: Path, reader: Any, names: Sequence[str], wanted: Wanted, be
         lines.append(before + reader.line_num)
         for at, add in adders:
             add(row[at])
-    return _Table(path, lines, dict(columns), comma=reader.dialect.delimiter != ",")
+    return Table(path, lines, dict(columns), comma=reader.dialect.delimiter != ",")
 
 
-def _parquet(path: Path, raw: bytes, wanted: Wanted) -> _Table:
+def _parquet(path: Path, raw: bytes, columns: Sequence[tuple[str, str]]) -> Table:
+    wanted = list(dict.fromkeys(name for _, name in columns))
     with _parquet_errors(path) as parquet:
         file = parquet(raw)
-        _check_names(path, [str(name) for name in file.schema_arrow.names], wanted)
-        table = file.read(columns=list(columns_of(wanted)))
-    cells: dict[str, Any] = {
-        name: table.column(name).to_numpy(zero_copy_only=False) for name in columns_of(wanted)
-    }
+        _check_names(path, [str(name) for name in file.schema_arrow.names], columns)
+        table = file.read(columns=wanted)
+    cells: dict[str, Any] = {name: table.column(name).to_numpy(zero_copy_only=False) for name in wanted}
     # pyarrow gives moments of any zone as UTC without saying so: the type of the column knows.
-    cells[""] = [name for name in columns_of(wanted) if getattr(table.schema.field(name).type, "tz", None)]
-    return _Table(path, range(1, table.num_rows + 1), cells)
-
-
-def columns_of(wanted: Wanted) -> tuple[str, ...]:
-    """Return the names of all wanted columns, each once."""
-    names = (wanted.time, wanted.target, *wanted.known, *([wanted.holiday] if wanted.holiday else []))
-    return tuple(dict.fromkeys(names))
+    cells[""] = [name for name in wanted if getattr(table.schema.field(name).type, "tz", None)]
+    return Table(path, range(1, table.num_rows + 1), cells)
 
 
 @contextmanager

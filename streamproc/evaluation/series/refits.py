@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from streamproc.core.ahead.vintages import Vintages
 from streamproc.core.series.clean import stuck_from_start
 from streamproc.core.series.history import History
 from streamproc.core.series.model import Fitted, Recipe
@@ -104,14 +105,20 @@ def answer_of(series: Series, chosen: Recipe, plan: Plan, age: int) -> _Answer:
     return rows, out, "", chosen
 
 
-def history_of(series: Series, good: F64, known_until: int, n_lead: int, stop: int = 0) -> History:
+def history_of(
+    series: Series, good: F64, known_until: int, n_lead: int, stop: int = 0, issues: I64 | None = None
+) -> History:
     """Return what a model sees at an origin: `good` (n,) before `known_until`, and what is known ahead, before `stop`.
 
-    `stop` 0: with the horizon.
+    `stop` 0: with the horizon. `issues`, for a fit: each interval as it was known at the last of them before it.
     """
     stop = stop or min(known_until + n_lead, good.size)
     value = good[:stop].copy()
     value[known_until:] = np.nan
+    known, names = series.known[:stop], series.known_names
+    if series.vintages is not None:
+        told = _told(series, series.vintages, known_until, stop, issues)
+        known, names = np.concatenate([known, told], axis=1), names + series.vintages.names
     return History(
         series.name,
         series.step_s,
@@ -119,9 +126,19 @@ def history_of(series: Series, good: F64, known_until: int, n_lead: int, stop: i
         series.slot[:stop],
         series.day[:stop],
         series.holiday[:stop],
-        series.known[:stop],
-        series.known_names,
+        known,
+        names,
     )
+
+
+def _told(series: Series, vintages: Vintages, now: int, stop: int, issues: I64 | None) -> F64:
+    """Return what was known (stop, n_name) when interval `now` began."""
+    now_s = int(series.t_s[now])
+    if issues is None:
+        return vintages.at(now_s, 0, stop)
+    rows = np.arange(stop)
+    last = np.searchsorted(issues, rows, side="right") - 1
+    return vintages.issued(series.t_s[np.where(last >= 0, issues[last], rows)], now_s)
 
 
 def settled(series: Series, recipe: Recipe, plan: Plan, until: int) -> Recipe:
@@ -132,7 +149,8 @@ def settled(series: Series, recipe: Recipe, plan: Plan, until: int) -> Recipe:
     good = stuck_from_start(series.cleaned, series.raw, until)
     slots = np.unique(series.slot[plan.all_origins])
     try:
-        chosen: Recipe = settle(history_of(series, good, until, plan.n_lead), until, plan.n_lead, slots)
+        seen = history_of(series, good, until, plan.n_lead, issues=plan.issues)
+        chosen: Recipe = settle(seen, until, plan.n_lead, slots)
     except DataError:
         return recipe  # too little yet: its fit will say so, or choose by itself later
     return chosen
@@ -143,15 +161,19 @@ def fitted_at(series: Series, recipe: Recipe, plan: Plan, until: int) -> tuple[F
     good = stuck_from_start(series.cleaned, series.raw, until)
     slots = np.unique(series.slot[plan.all_origins])
     try:
-        fitted = recipe.fit(history_of(series, good, until, plan.n_lead), until, plan.n_lead, slots)
+        seen = history_of(series, good, until, plan.n_lead, issues=plan.issues)
+        fitted = recipe.fit(seen, until, plan.n_lead, slots)
     except DataError as error:
         return str(error), good
     return fitted, good
 
 
 def calls(series: Series, origins: I64) -> Sequence[I64]:
-    """Return the places of origins (n,) that share a call: those of one local day."""
-    return np.split(np.arange(origins.size), np.flatnonzero(np.diff(series.day[origins])) + 1)
+    """Return the places of origins (n,) that share a call: those of one local day at which the same was known ahead."""
+    turns = np.diff(series.day[origins]) != 0
+    if series.vintages is not None:
+        turns |= np.diff(series.vintages.counts(series.t_s[origins])) != 0
+    return np.split(np.arange(origins.size), np.flatnonzero(turns) + 1)
 
 
 def asked(series: Series, fitted: Fitted, good: F64, origins: I64, n_lead: int, stop: int = 0) -> F64:

@@ -132,6 +132,7 @@ class Asked(msgspec.Struct, frozen=True):
     origins: int
     warm_up_origins: int
     seed: int
+    known_then: list[str] | None = None  # known ahead, of each origin what was known then
 
 
 class Result(msgspec.Struct, frozen=True):

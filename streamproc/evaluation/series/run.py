@@ -14,6 +14,8 @@ from streamproc.errors import DataError
 from streamproc.evaluation.series.baselines import BASELINES, NAIVE_7D
 from streamproc.evaluation.series.durations import clock_of, seconds_of, words_of
 from streamproc.evaluation.series.grid import Finding, Series, series_of
+from streamproc.evaluation.series.known_ahead import gaps_ahead, with_known
+from streamproc.evaluation.series.known_file import read_known
 from streamproc.evaluation.series.plan import Plan, plan_of
 from streamproc.evaluation.series.protocol import Told, audit, told_by, told_by_baseline
 from streamproc.evaluation.series.read import Wanted, read_rows
@@ -43,6 +45,7 @@ class Question:
     holidays: str | None = None
     step: str | None = None
     seed: int = 1
+    known_file: Path | None = None  # of what was known ahead, and since when
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,8 @@ def prepare(question: Question) -> tuple[Series, Plan]:
         raise DataError(f"--step {question.step!r} does not divide a day; write PT15M, PT30M or PT1H")
     rows = read_rows(question.path, question.wanted)
     series = series_of(rows, question.wanted, zone, question.holidays, step_s)
+    if question.known_file is not None:
+        series = with_known(series, read_known(question.known_file, zone))
     if question.train_until is None:
         middle = int(series.t_s[int(TRAIN_SHARE * series.t_s.size)])
         until_s = middle - (middle + int(series.offset_s[-1])) % 86_400
@@ -111,7 +116,7 @@ def result_of(
     return Result(
         FORMAT,
         asked_of(question, series, plan),
-        [*series.findings, *_findings(series, plan, told)],
+        [*series.findings, *_findings(series, plan, told), *gaps_ahead(series, plan)],
         notes_of(question, series, plan, told),
         plain(ground.span),
         plain(ground.scale),
@@ -145,6 +150,7 @@ def asked_of(question: Question, series: Series, plan: Plan) -> Asked:
         plan.origins.size,
         plan.warm.size,
         question.seed,
+        None if series.vintages is None else list(series.vintages.names),
     )
 
 
@@ -161,6 +167,12 @@ def notes_of(question: Question, series: Series, plan: Plan, told: Sequence[Told
     if question.wanted.known:
         names = ", ".join(question.wanted.known)
         notes.append(f"taken as known ahead: {names}; an upper bound unless these are forecasts")
+    if question.known_file is not None and series.vintages is not None:
+        names = ", ".join(series.vintages.names)
+        notes.append(
+            f"known ahead from {question.known_file.name}, at each origin the newest value known by then: {names}; fitted "
+            "on what was known at the origin before each interval, where nothing was on what was known at the fit"
+        )
     return notes + [note for one in told for note in one.notes]
 
 

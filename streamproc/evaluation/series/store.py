@@ -143,6 +143,7 @@ def asked_of(task: Task, digest: str) -> dict[str, Any]:
     """Return all that a result depends on, as JSON has it: question, data (SHA-256), models, version."""
     asked = asdict(task.question)
     file: Path = asked.pop("path")
+    assert asked.pop("known_file") is None  # of single backtests only
     facts = {
         "format": FORMAT,
         "version": __version__,

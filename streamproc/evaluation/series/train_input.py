@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from streamproc.core.ahead.days import N_LEAD, STEP_S
 from streamproc.core.series.history import History
 from streamproc.errors import DataError
 from streamproc.evaluation.series.durations import seconds_of
 from streamproc.evaluation.series.grid import Series, series_of
+from streamproc.evaluation.series.known_ahead import on_grid_of
+from streamproc.evaluation.series.known_file import Sheet
 from streamproc.evaluation.series.read import Wanted, read_rows
 from streamproc.evaluation.series.zone import moment_of, zone_of
 from streamproc.training.ahead.bundle import files_of
@@ -53,6 +56,7 @@ class Ask:
     command: str
     file: str
     trees: bool = False
+    sheet: Sheet | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +80,17 @@ def input_of(parts: Sequence[Series], ask: Ask) -> Input:
         end = int(np.searchsorted(first.t_s, moment_of(ask.until, first.zone, "--train-until")))
     histories = [history_of(part, ident) for part, ident in zip(parts, ask.ids, strict=True)]
     fleet = fleet_of(histories, [part.cleaned.good for part in parts], end, int(first.t_s[0]))
+    known, read = "", [part.digest for part in parts]
+    if ask.sheet is not None:
+        fleet = _with_known(fleet, first, ask.sheet)
+        known = f"; {ask.sheet.path.name}: {', '.join(ask.sheet.names)}, as known at each issue"
+        read.append(ask.sheet.digest)
     about = {
         "name": ask.name,
         "version": 1,
         "command": ask.command,
-        "data": f"{ask.file}: {', '.join(part.name for part in parts)}",
-        "data_digest": hashlib.sha256("|".join(part.digest for part in parts).encode()).hexdigest(),
+        "data": f"{ask.file}: {', '.join(part.name for part in parts)}{known}",
+        "data_digest": hashlib.sha256("|".join(read).encode()).hexdigest(),
         "seed": ask.seed,
         "unit": ask.unit,
         "zone": first.zone.key,
@@ -102,6 +111,13 @@ def bundle_files(
     metrics: dict[str, Any] = dict(figures(trained, made))
     card = card_of(trained, given.about, metrics, given.notes)
     return files_of(trained, given.about, metrics, card), metrics, given.notes
+
+
+def _with_known(fleet: Fleet, first: Series, sheet: Sheet) -> Fleet:
+    """Return the fleet that also has what was known ahead, on its quarter hours."""
+    n = fleet.value.shape[1] + N_LEAD
+    vintages = on_grid_of(first, sheet, STEP_S, fleet.start * STEP_S, n)
+    return replace(fleet, known_names=fleet.known_names + vintages.names, vintages=vintages)
 
 
 def history_of(part: Series, name: str) -> History:

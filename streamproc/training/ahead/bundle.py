@@ -192,7 +192,7 @@ def golden_inputs(fleet: Fleet) -> tuple[dict[str, F32 | F64 | I64], Inputs[F32]
     history = fleet.value[:n, issue - N_ROW :].copy()
     history[0, 700:720] = np.nan
     days = days_of(fleet.start + issue, fleet.offset_s[window], fleet.holiday[window])
-    given = inputs_of(history, days, np.nan_to_num(fleet.known[:, window]))
+    given = inputs_of(history, days, fleet.known_at(issue)[0])
     series = np.append(np.arange(n - 1), len(fleet.names)).astype(np.int64)  # the last as an unknown one
     made: dict[str, F32 | F64 | I64] = {
         name: array for name, array in zip(Inputs._fields, given, strict=True)

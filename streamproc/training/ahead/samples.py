@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from streamproc.core.ahead.days import N_LEAD, N_ROW, days_of
+from streamproc.core.ahead.days import N_LEAD, N_ROW, STEP_S, days_of
+from streamproc.core.ahead.known import LEADS_MIN, PAST_DAYS, PAST_MIN, bridged
 from streamproc.core.ahead.model import KNOTS, MEMBERS, Weights, members
 from streamproc.core.ahead.rows import N_COURSE, inputs_of, n_column
+from streamproc.core.ahead.vintages import Vintages
 from streamproc.core.graph import NumpyOps
 from streamproc.errors import DataError
 from streamproc.values import F32, F64, I64, Bool
@@ -31,8 +33,19 @@ class Fleet:
     value: F32  # (n_series, n_interval), NaN = unknown or not to be believed
     offset_s: I64  # (n_interval + N_LEAD,)
     holiday: Bool  # (n_interval + N_LEAD,)
-    known: F64  # (n_known, n_interval + N_LEAD), in spreads; NaN = unknown
-    known_names: tuple[str, ...] = ()
+    known: F64  # (n_column, n_interval + N_LEAD), in spreads; NaN = unknown
+    known_names: tuple[str, ...] = ()  # of `known`, then of `vintages`
+    vintages: Vintages | None = None  # known ahead, each value with the time since which it was known
+
+    def known_at(self, issue: int) -> tuple[F64, bool]:
+        """Return what was known ahead at an issue (n_known, N_ROW + N_LEAD), and whether the stream would use it."""
+        column = np.nan_to_num(self.known[:, issue - N_ROW : issue + N_LEAD])
+        if self.vintages is None:
+            return column, True
+        told, enough = bridged(
+            self.vintages.at((self.start + issue) * STEP_S, issue - N_ROW, issue + N_LEAD).T
+        )
+        return np.concatenate([column, told]), enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,11 @@ def samples(fleet: Fleet, issues: I64) -> Samples:
         np.zeros((1, len(MEMBERS), 10)),
     )
     made = [one for issue in issues.tolist() if (one := _one(fleet, issue, nothing)) is not None]
+    if not made and fleet.vintages is not None:
+        raise DataError(
+            f"{', '.join(fleet.vintages.names)}: at no issue of the training enough was known: of the next 48 hours "
+            f"{LEADS_MIN:.0%}, of the last {PAST_DAYS} days {PAST_MIN:.0%}, by their known_at"
+        )
     if not made:
         raise DataError(f"{', '.join(fleet.names[:3])}: gaps everywhere, nothing to learn from")
     parts = {
@@ -96,7 +114,9 @@ def _one(fleet: Fleet, issue: int, nothing: Weights) -> Samples | None:
     use = np.flatnonzero(np.isfinite(history).mean(axis=1) >= KNOWN_SHARE_MIN)
     if not use.size:
         return None
-    known = np.nan_to_num(fleet.known[:, window])
+    known, enough = fleet.known_at(issue)
+    if not enough:
+        return None
     days = days_of(fleet.start + issue, fleet.offset_s[window], fleet.holiday[window])
     given = inputs_of(np.ascontiguousarray(history[use]), days, known)
     each, seen, curve = members(NumpyOps(), given, use, nothing)

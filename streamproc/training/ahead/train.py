@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from streamproc.core.ahead.bands import JUDGED
+from streamproc.core.ahead.days import STEP_S
 from streamproc.core.ahead.model import KNOTS
 from streamproc.core.quantiles import LEVELS
 from streamproc.core.series.measures import pinball
@@ -34,8 +35,7 @@ def train(
     `fleet.known` is in units of the columns; the model scales it.
     """
     until = fleet.value.shape[1]
-    mean, size = known_scale(fleet.known, until)
-    scaled = replace(fleet, known=(fleet.known - mean[:, None]) / size[:, None])
+    scaled, mean, size = _scaled(fleet, until)
     issues = issues_of(scaled, 0, until, n_max)
     step("rows")
     made = samples(scaled, issues)
@@ -44,10 +44,22 @@ def train(
     plain = full
     if fleet.known_names:
         step("fit without known ahead")
-        bare = replace(scaled, known=scaled.known[:0], known_names=())
+        bare = replace(scaled, known=scaled.known[:0], known_names=(), vintages=None)
         plain = fit(samples(bare, issues), len(fleet.names), seed, trees=trees)
     step("done")
     return Trained(scaled, full, plain, shape_of_fit(made, full, fleet.start), mean, size), made
+
+
+def _scaled(fleet: Fleet, until: int) -> tuple[Fleet, F64, F64]:
+    """Return the fleet with what is known ahead in spreads, and mean and size (n_known,) of it."""
+    mean, size = known_scale(fleet.known, until)
+    scaled = replace(fleet, known=(fleet.known - mean[:, None]) / size[:, None])
+    if fleet.vintages is None:
+        return scaled, mean, size
+    newest = fleet.vintages.at((fleet.start + until) * STEP_S, 0, until).T
+    other_mean, other_size = known_scale(newest, until)
+    scaled = replace(scaled, vintages=fleet.vintages.scaled(other_mean, other_size))
+    return scaled, np.concatenate([mean, other_mean]), np.concatenate([size, other_size])
 
 
 def figures(trained: Trained, made: Samples) -> dict[str, dict[str, float]]:
