@@ -40,6 +40,13 @@ FromTopics = Annotated[
     bool, typer.Option("--from-topics", help="Read grid.intervals.v1, and of grid.exogenous.v1 each --known.")
 ]
 Generic = Annotated[bool, typer.Option("--generic", help="Write the bundle that the package ships.")]
+TreesToo = Annotated[
+    bool | None,
+    typer.Option("--trees/--no-trees", help="Boosted trees, too. Without: with up to 8 targets."),
+]
+Onnx = Annotated[
+    Path | None, typer.Option(help="Your own model (`streamproc.shell.own_model` declares its inputs).")
+]
 RUN_ID_HINT = "the name of the series in the stream, where it is another than the column's; one per --target"
 
 
@@ -62,13 +69,8 @@ def forecast(
     time_format: TimeFormat = None,
     seed: Seed = 1,
     name: Annotated[str | None, typer.Option(help="Of the bundle. Without: that of the file.")] = None,
-    trees: Annotated[
-        bool | None,
-        typer.Option("--trees/--no-trees", help="Boosted trees, too. Without: with up to 8 targets."),
-    ] = None,
-    onnx: Annotated[
-        Path | None, typer.Option(help="Your own model (`streamproc.shell.own_model` declares its inputs).")
-    ] = None,
+    trees: TreesToo = None,
+    onnx: Onnx = None,
     generic: Generic = False,
     from_topics: FromTopics = False,
     area: Annotated[str, typer.Option(help="With --from-topics: whose series.")] = "",
@@ -84,8 +86,7 @@ def forecast(
 
         _put_out((generic_files(), {}, []), out, json=json)
         return
-    targets = target or []
-    task = Task(series or Path(), time, targets, series_id, known, known_file, train_until, zone, holidays,
+    task = Task(series or Path(), time, target or [], series_id, known, known_file, train_until, zone, holidays,
         holiday_column, unit, step, time_format, seed, name, trees, onnx)  # fmt: skip
     if from_topics:
         if series is not None or known_file is not None:
@@ -93,7 +94,7 @@ def forecast(
         span = topic_span(area, from_time, to_time, zone)
         _put_out(trained_from_topics(task, config, bootstrap, area, span), out, json=json)
         return
-    if series is None or not targets:
+    if series is None or not target:
         from streamproc.errors import DataError
 
         raise DataError(

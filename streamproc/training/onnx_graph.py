@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from streamproc.core.detector import N_QUANTITY, Windows
 from streamproc.core.scoring import Plan, build_all
+from streamproc.errors import ModelError
 
 OPSET = 18
 IR_VERSION = 9
@@ -164,7 +165,9 @@ class OnnxOps:
 
     def trees(self, model: Any, rows: str, n_column: int) -> str:  # noqa: ANN401
         """Refuse: graphs with trees have operations of their own (`training.trees_graph`)."""
-        raise NotImplementedError(f"{model!r} on {rows} ({n_column} columns)")
+        raise ModelError(
+            f"{type(model).__name__} on {rows} ({n_column} columns): a graph of detectors has no trees"
+        )
 
     def reshape(self, a: str, shape: Sequence[int]) -> str:
         """Return the same values in another shape."""
