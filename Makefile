@@ -9,13 +9,14 @@ DEMO_SECONDS ?=
 TESTS ?= tests
 EVAL_CORPORA ?=
 EVAL_ARGS ?=
+FORECAST_ARGS ?=
 ROOT := $(CURDIR)
 
 export PIP_CACHE_DIR := $(ROOT)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(ROOT)/.venv/bin:$(ROOT)/.cache/tools/usr/bin:$(PATH)
 
-.PHONY: help demo test lint venv bench evaluate events-bundle wheelhouse clean
+.PHONY: help demo test lint venv bench evaluate evaluate-forecasts events-bundle wheelhouse clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -51,6 +52,11 @@ evaluate: .venv/.installed-test  ## find and name the events of the corpora: EVA
 	@mkdir -p .cache/evaluate
 	TMPDIR=$(ROOT)/.cache/evaluate streamproc evaluate events tests/data/andes39_events tests/data/events $(EVAL_CORPORA) \
 		--ambient tests/data/gsf_openpdc_freq/freq_80min.csv.gz --report .cache/evaluate/report.html $(EVAL_ARGS)
+	@$(MAKE) --no-print-directory evaluate-forecasts
+
+evaluate-forecasts: .venv/.installed-test  ## the table of forecast targets; fetches its data first (an hour on two cores)
+	@.ci/series .cache/series
+	python -m tools.forecast_table --data .cache/series $(FORECAST_ARGS)
 
 events-bundle: .venv/.installed-test  ## what names disturbances, fitted anew: corpora made with ANDES, then `train events`
 	@.ci/corpora train

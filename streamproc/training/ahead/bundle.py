@@ -54,7 +54,8 @@ def emit(full: Weights, plain: Weights) -> bytes:
     n_known = full.n_known
     given = Inputs(*(name for name in Inputs._fields))
     if isinstance(ops, TreeOps):
-        given = Inputs(*(name if name in PLACES else ops.double(name) for name in Inputs._fields))
+        plainly = PLACES if n_known else (*PLACES, "known")  # what is not there cannot be cast
+        given = Inputs(*(name if name in plainly else ops.double(name) for name in Inputs._fields))
     buckets = ops.places(bucket_of())
     outputs = {"median": build(ops, given, "series", buckets, full)}
     if n_known:
