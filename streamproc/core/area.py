@@ -206,6 +206,7 @@ class Scored:
         default_factory=lambda: np.zeros(0, np.int64)
     )  # (n_pmu,) frames missing, bad or frozen
     described: tuple[tuple[int, Disturbance], ...] = ()  # with the tick
+    freq_hz: F64 = field(default_factory=lambda: np.zeros((0, 0)))  # (n, n_pmu) NaN: missing, bad or frozen
 
 
 def fresh_area(
@@ -286,7 +287,8 @@ def score(
     """
     state = _with_rules(state, rules)
     stillness, still, stuck = stand_still(state.stillness, closed.value, rate_hz, state.nominal_hz)
-    state, scores = _scores(state, without(closed, stuck), model, rate_hz)
+    good = without(closed, stuck)
+    state, scores = _scores(state, good, model, rate_hz)
     guard, scores, alone = guarded(state.guard, scores, model.rules, closed.instant, rate_hz)
     own = quality_scores(closed, still, alone)
     last = state.fast.end - t_ns.size
@@ -305,12 +307,12 @@ def score(
     _, bad, frozen = held.sum(axis=(1, 2)).tolist()
     there = closed.quality & quality.DISCARDED == 0
     untimely = int((there & (closed.quality & quality.SUSPECT_TIME != 0)).sum())
-    unusable = held.any(axis=0).sum(axis=0)
+    counted = (bad, frozen, untimely, held.any(axis=0).sum(axis=0))
     view_of = partial(_view, state, closed.instant, rate_hz, limits)
     raises = raises_of(edges, rules, rate_hz)
     watch, described = follow(state.watch, raises, closed.instant, rate_hz, view_of, describer)
-    scored = Scored(t_ns, edges, closed.quality, bad, frozen, untimely, unusable, described)
-    return replace(state, conditions=conditions, stillness=stillness, guard=guard, watch=watch), scored
+    state = replace(state, conditions=conditions, stillness=stillness, guard=guard, watch=watch)
+    return state, Scored(t_ns, edges, closed.quality, *counted, described, good.value[:, :, FREQ])
 
 
 def _view(

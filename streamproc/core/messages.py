@@ -223,11 +223,11 @@ class Forecast(Message, frozen=True, kw_only=True):
     quantiles: Quantiles
     method: Literal["model", "persistence", "fallback"]
     reason: str = ""  # why the fallback was used; "" for the model
-    horizon: Literal["PT1H", "PT48H"] = "PT1H"
+    horizon: Literal["PT15M", "PT1H", "PT48H"] = "PT1H"
     flags: tuple[
         str, ...
-    ] = ()  # what a reader must know: outside_training, no_known_ahead, stuck, reconciled ...
-    known_ratio: float | None = None  # share of the last day's intervals with a believed value
+    ] = ()  # what a reader must know: outside_training, no_known_ahead, stuck, reconciled, disturbance ...
+    known_ratio: float | None = None  # share of the last day's intervals (PT15M: 15 minutes' frames) believed
     model_digest: str = ""
     quality: Literal["GOOD", "SUSPECT", "BAD"] = "GOOD"
     last_value: float | None = None

@@ -18,16 +18,18 @@ the area tells its own. Summaries of ten seconds instead of a minute changed the
 A minute counts if half of its frames are known, a window of 15 minutes if nine tenths are. What is missing is NaN and
 enters nowhere; a forecast says with what share of the last 15 minutes it was made, and is NaN with less than a third of it.
 
-For a stage: hold one `State` for an area (or for n areas side by side) beside its other state and call `update` once for
-each closed minute, its number since 1970 taken from the frames' own time; `forecast` only reads. All fields but
-`number` are arrays of fixed shape, so packing is their bytes: 13 kB an area. Missing minutes need not be given: numbers
-that leap are gaps. A number that does not ascend is ignored, because what was told is not taken back. Give a minute with
-a trip in it (an open alert about a disturbance) with share 0: a trip is no regulation need, and two days would remember it.
+For a stage, such as `stages.score_regulation`: hold one `State` for an area (or for n areas side by side) and call
+`update` once for each closed minute, its number since 1970 taken from the frames' own time; `forecast` only reads. All
+fields but `number` are arrays of fixed shape, so packing is their bytes: 13 kB an area. Missing minutes need not be given:
+numbers that leap are gaps. A number that does not ascend is ignored, because what was told is not taken back; where time
+itself went back, `rewound` comes before. Give a minute with a trip in it (an open alert about a disturbance) with share 0:
+a trip is no regulation need, and two days would remember it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import numpy as np
 
@@ -35,6 +37,7 @@ from streamproc.core.quantiles import LEVELS
 from streamproc.core.series.bands import STRETCH
 from streamproc.values import F64, I64, Bool
 
+VERSION = 1  # of the formulas: goes up with every change of them
 STEP_S = 60
 MINIMUM, MAXIMUM = 0, 1  # places on the axis of sides
 SIGN = np.array([-1.0, 1.0])
@@ -51,6 +54,8 @@ GAMMA = 0.002  # of a level per minute
 LEAST, MOST = -0.1, 1.1  # how far a level may move
 ERROR_EVERY = 5  # minutes: neighbours share their windows and say the same
 ERROR_ROWS = 576  # two days
+HELD_HALF_LIFE_DAYS = 1.0  # of the live coverage,
+HELD_MIN = 15.0  # which is told from so many ended windows on
 PRIOR_ROWS = 150.0  # minutes of data that the prior of the weights is worth, per feature
 PRIOR_REPEAT = 3
 # Least squares on 40 simulated areas of 48 hours, seed 0, and the quantiles (i + 0.5) / 24 of what it leaves.
@@ -105,6 +110,7 @@ class State:
     error: F64  # (n_area, 2, ERROR_ROWS), over S; NaN: empty
     errors: I64  # (n_area, 2): errors that ever came in
     wanted: F64  # (n_area, 2, 7): levels
+    held: F64  # (n_area, 2, 2): faded sum of extremes inside P05 .. P95, and of ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,15 @@ class Forecast:
     )
     share: F64  # (n_area,): of the frames of the last horizon that were known, the quality of the forecast
     errors: I64  # (n_area,): its own errors that the bands have learnt from, of the side with fewer
+    coverage: F64  # (n_area, 2): share of recent extremes that lay inside P05 .. P95; NaN: too few have ended
+
+
+def digest(rules: Rules) -> str:
+    """Return the SHA-256 of what all forecasts follow from besides the data: version, horizon, constants."""
+    constants = (FADE_MIN, WEIGHT_HALF_LIFE_DAYS, SHARE_MIN, WINDOW_SHARE_MIN, RECENT_SHARE_MIN, YOUNG_MIN)
+    more = (LAST_MIN, SCALE_FLOOR_HZ, FAR, ERROR_FAR, REST_FAR, GAMMA, LEAST, MOST, ERROR_EVERY, ERROR_ROWS)
+    prior = (PRIOR_ROWS, PRIOR_REPEAT, PRIOR_WEIGHT.tolist(), PRIOR_ERROR.tolist())
+    return sha256(repr((VERSION, rules.horizon, LEVELS, constants, more, prior)).encode()).hexdigest()
 
 
 def fresh(rules: Rules, n_area: int) -> State:
@@ -138,7 +153,15 @@ def fresh(rules: Rules, n_area: int) -> State:
         error=error,
         errors=np.zeros((n, 2), np.int64),
         wanted=np.tile(np.array(LEVELS), (n, 2, 1)),
+        held=np.zeros((n, 2, 2)),
     )
+
+
+def rewound(state: State, rules: Rules) -> State:
+    """Return the state for minutes that begin anew, earlier ones maybe: what was learnt stays, what was seen last goes."""
+    blank = fresh(rules, state.share.shape[0])
+    seen = ("number", "recent", "share", "told", "centre", "base", "feature")
+    return replace(state, **{name: getattr(blank, name) for name in seen})
 
 
 def update(state: State, rules: Rules, minutes: Minutes) -> State:
@@ -158,7 +181,9 @@ def forecast(state: State) -> Forecast:
     """Return what was told after the last minute."""
     told = state.told[:, -1] * SIGN[:, None]
     ordered = np.stack([told[:, MINIMUM, ::-1], told[:, MAXIMUM]], axis=1)
-    return Forecast(ordered, state.share.mean(axis=1), state.errors.min(axis=1))
+    inside, ones = state.held[:, :, 0], state.held[:, :, 1]
+    coverage = np.where(ones >= HELD_MIN, inside / np.maximum(ones, 1.0), np.nan)
+    return Forecast(ordered, state.share.mean(axis=1), state.errors.min(axis=1), coverage)
 
 
 def imbalance_mw(quantile_hz: F64, beta_mw_per_hz: F64) -> F64:
@@ -217,10 +242,13 @@ def _learnt(state: State) -> State:
     x = np.where(known[:, :, None], state.feature[:, 0], 0.0)  # (n_area, 2, 3)
     rest = (target - level * SIGN) / scale - np.sum(x * PRIOR_WEIGHT, axis=2)
     rest = np.clip(np.where(known, rest, 0.0), -REST_FAR, REST_FAR)
+    inside = known & (target >= state.told[:, 0, :, 0]) & (target <= state.told[:, 0, :, -1])
+    fade = np.where(known, 0.5 ** (STEP_S / 86_400.0 / HELD_HALF_LIFE_DAYS), 1.0)
     keep = np.where(known.any(axis=1), 0.5 ** (STEP_S / 86_400.0 / WEIGHT_HALF_LIFE_DAYS), 1.0)
     state = replace(
         state,
         wanted=np.where(known[:, :, None], moved, state.wanted),
+        held=fade[:, :, None] * state.held + np.stack([inside, known], axis=2),
         square=keep[:, None, None] * state.square + np.sum(x[:, :, :, None] * x[:, :, None, :], axis=1),
         product=keep[:, None] * state.product + np.sum(x * rest[:, :, None], axis=1),
     )

@@ -286,7 +286,7 @@ class Demo:
             async for record in consumer:
                 forecast = orjson.loads(record.value)
                 shown = self.board.take_forecast(forecast)
-                if shown and forecast["horizon"] != "PT1H":
+                if shown and forecast["horizon"] == "PT48H":
                     self._say(ahead_line(forecast))
                 elif shown and forecast["issued_at_us"] >= live_us:
                     self._say(forecast_line(forecast, self.board.limit))

@@ -73,7 +73,7 @@ class Board:
     def take_forecast(self, forecast: Message) -> bool:
         """Note a forecast; return whether it is the one on show."""
         self.counts["forecasts"] += 1
-        if forecast["horizon"] != "PT1H":
+        if forecast["horizon"] == "PT48H":
             return self.take_ahead(forecast)
         if forecast["series"] != self.watched_series:
             return False

@@ -98,6 +98,7 @@ COUNTERS: Mapping[str, Series] = {
         "alert_transitions", ("state",), "Transitions of alerts, by the state after."
     ),
     "forecasts": Series("forecasts", ("area",), "Forecasts published, one per series and issue time."),
+    "regulation": Series("regulation_forecasts", ("area",), "Forecasts of the regulation need published."),
     "forecast_fallbacks": Series(
         "forecast_fallbacks", ("reason",), "Forecasts by persistence instead of the model."
     ),
@@ -138,6 +139,11 @@ GAUGES: Mapping[str, Series] = {
     ),
     "forecast_benched_series": Series(
         "forecast_benched_series", ("area",), "Series whose 48-hour model errs more than its fallback."
+    ),
+    "regulation_coverage_ratio": Series(
+        "regulation_coverage_ratio",
+        ("area", "side"),
+        "Share of the minima or maxima of 15 minutes' frequency inside the P05..P95 told before, recent.",
     ),
     "pmus": Series("pmus", ("area",), "PMUs seen in the configuration frames of an area."),
     "arrival_lag_max_s": Series(

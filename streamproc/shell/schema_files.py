@@ -66,7 +66,11 @@ CHANNELS: dict[str, tuple[str, str | None, str]] = {
         "Edges of conditions, and one watermark a second.",
     ),
     values.TOPIC_ALERTS: ("alert id", "alert", "The transitions of alerts."),
-    values.TOPIC_FORECASTS: ("series", "forecast", "One issue of the forecast of one series."),
+    values.TOPIC_FORECASTS: (
+        "series",
+        "forecast",
+        "One issue of the forecast of one series, for 15 minutes (AREA.regulation.*), an hour or 48.",
+    ),
     values.TOPIC_SETPOINTS: ("recommendation id", "setpoint", "Recommendations. Advice only."),
     values.TOPIC_OPERATOR: ("alert or recommendation id", "operator", "What operators did."),
     values.TOPIC_HEALTH: ("worker", "health", "A heartbeat per worker, stage and partition, each second."),

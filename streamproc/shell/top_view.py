@@ -142,16 +142,18 @@ def _forecasts(picture: Picture, count: int) -> list[Text]:
 def _forecast(one: dict[str, Any]) -> str:
     """Return one row; what matters most stands left, because a narrow terminal cuts the right."""
     last = one["last_value"]
+    digits = 3 if one["unit"] == "Hz" else 1
     bands = " ".join(
-        f"+{at['minutes']}m {at['p50']:.1f} [{at['p05']:.1f}..{at['p95']:.1f}]" for at in one["ahead"]
+        f"+{at['minutes']}m {at['p50']:.{digits}f} [{at['p05']:.{digits}f}..{at['p95']:.{digits}f}]"
+        for at in one["ahead"]
     )
     limit = ""
     if one["crosses"]:
         at = one["limit_low"] if one["limit_high"] is None else one["limit_high"]
         limit = f" LIMIT {at:g}"
     by = "" if one["method"] == "model" else f" by {one['method']}"
-    now = "-" if last is None else f"{last:.1f}"
-    return f"  {one['series']:<10.24} {now:>6} {one['unit']:<3} {bands}{limit}{by} {age(one['age_s'])} old"
+    now = "-" if last is None else f"{last:.{digits}f}"
+    return f"  {one['series']:<10.36} {now:>6} {one['unit']:<3} {bands}{limit}{by} {age(one['age_s'])} old"
 
 
 def _advice(picture: Picture, count: int) -> list[Text]:

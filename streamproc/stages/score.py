@@ -1,8 +1,9 @@
-"""The score stage: C37.118 frames of one partition in, findings out.
+"""The score stage: C37.118 frames of one partition in, findings out, and each area's regulation need.
 
     records ── decode ── samples ── align ── features ── score ── conditions ── findings
                  |                    |
-             dead letters      late, duplicate, wrong clock, missing: counted
+             dead letters      late, duplicate, wrong clock, missing: counted        └── minutes ── forecasts
+                                                                                         (`stages.score_regulation`)
 
 A record's key is its area. Streams of one area with the same reporting rate share a track: one grid, one window, one
 model. Configurations come in the frames topic itself or through `grid.pmu.config.v1` (broadcast).
@@ -15,10 +16,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -35,16 +36,17 @@ from streamproc.core.area import (
     score,
     widened,
 )
-from streamproc.core.c37118 import DataBatch, Decoded, Rejection, decode
+from streamproc.core.c37118 import DataBatch, decode
 from streamproc.core.damping_watch import WINDOW_S, DampingLimits, damping_rules
 from streamproc.core.describe import Describer
 from streamproc.core.detector import AreaModel
 from streamproc.core.findings import area_findings
 from streamproc.core.grid import from_grid
-from streamproc.core.messages import Reason, dead_letter
+from streamproc.core.messages import Reason
 from streamproc.core.samples import Samples, no_samples
 from streamproc.core.source_quality import quality_rules
 from streamproc.core.stream_clock import AlignSettings
+from streamproc.stages.score_regulation import Regulation, coverage_gauges, summed, tell
 from streamproc.stages.score_state import (
     ScoreState,
     TrackKey,
@@ -58,12 +60,12 @@ from streamproc.stages.score_state import (
     unpack_state,
     until_new_stream,
 )
+from streamproc.stages.score_work import Work, count, count_quality, note_decoded
 from streamproc.values import (
     F64,
     SILENT,
     TOPIC_CONFIG,
     TOPIC_FRAMES,
-    Counts,
     Output,
     Probe,
     Record,
@@ -87,22 +89,6 @@ class Models(Protocol):
 
     def for_area(self, area: str, stations: tuple[str, ...], rate_hz: float, nominal_hz: float) -> AreaModel:
         """Return the model for these PMUs in this order."""
-
-
-@dataclass(slots=True)
-class _Work:
-    """What a step collects: counts, and outputs with the place of the record that caused them."""
-
-    counts: Counts
-    outputs: list[tuple[int, Output]] = field(default_factory=list)
-    gauges: dict[tuple[str, str], float] = field(default_factory=dict)
-    waits_s: list[F64] = field(default_factory=list)
-
-    def refuse(self, place: int, record: Record, reason: str, detail: str) -> None:
-        """Count a record that cannot be evaluated, and keep it."""
-        self.counts["rejected", str(reason)] += 1
-        self.counts["dead_letters", str(reason)] += 1
-        self.outputs.append((place, dead_letter(record, reason, detail)))
 
 
 class ScoreStage:
@@ -142,7 +128,7 @@ class ScoreStage:
 
     def step(self, state: ScoreState, records: Sequence[Record], probe: Probe = SILENT) -> Step[ScoreState]:
         """Return the findings of these records."""
-        work = _Work(Counter({("records", TOPIC_FRAMES): len(records)}))
+        work = Work(Counter({("records", TOPIC_FRAMES): len(records)}))
         work.counts.update(("config_rejected", reason) for reason in state.refused)
         state = replace(state, warming={}, refused=()) if state.warming or state.refused else state
         for area, (places, chosen) in self._by_area(records, work).items():
@@ -153,6 +139,8 @@ class ScoreStage:
         if not records:  # asked where the areas stand
             for key, track in state.tracks.items():
                 work.gauges |= self._gauges(state, key) if track.align.clock >= 0 else {}
+            for area, regulation in state.regulation.items():
+                work.gauges |= coverage_gauges(area, regulation)
         # What a record causes stands where the record stood: the order does not depend on the batch.
         work.outputs.sort(key=itemgetter(0))
         delays = {"align_wait": np.concatenate(work.waits_s)} if work.waits_s else {}
@@ -164,7 +152,7 @@ class ScoreStage:
         area: str,
         places: Sequence[int],
         records: Sequence[Record],
-        work: _Work,
+        work: Work,
         probe: Probe,
     ) -> tuple[ScoreState, int]:
         """Return the state after some of these records, and how many.
@@ -177,7 +165,7 @@ class ScoreStage:
         if stop is not None:
             decoded, places, records = decode(book, values[:stop]), places[:stop], records[:stop]
         state = replace(state, books={**state.books, area: decoded.book})
-        _note_decoded(decoded, area, places, records, work)
+        note_decoded(decoded, area, places, records, work)
         probe.lap("decode")
         for key, batches in by_track(area, decoded.batches).items():
             state = self._with_track(state, key, batches)
@@ -185,11 +173,24 @@ class ScoreStage:
             state = self._marked(state, key, records)
             work.outputs += [(places[record], output) for record, output in made]
             work.gauges |= self._gauges(state, key)
-        return state, len(records)
+        return self._told(state, area, places, work), len(records)
+
+    def _told(self, state: ScoreState, area: str, places: Sequence[int], work: Work) -> ScoreState:
+        """Return the state after the minutes that ended; with each, the regulation need is told."""
+        if not work.minutes:
+            return state
+        table = self._areas.get(area)
+        beta_mw_per_hz = table.beta_mw_per_hz if table is not None else None
+        regulation, made = tell(area, state.regulation[area], work.minutes, beta_mw_per_hz)
+        work.minutes.clear()
+        work.counts["regulation", area] += len(made)
+        work.outputs += [(places[record], output) for record, output in made]
+        work.gauges |= coverage_gauges(area, regulation)
+        return replace(state, regulation={**state.regulation, area: regulation})
 
     def warm(self, state: ScoreState, records: Sequence[Record]) -> ScoreState:
         """Return the state with its windows refilled; nothing is said, counted or judged."""
-        for area, (_, chosen) in self._by_area(records, _Work(Counter())).items():
+        for area, (_, chosen) in self._by_area(records, Work(Counter())).items():
             book = state.books.get(area, state.shared)
             decoded = decode(book, [r.value or b"" for r in chosen])
             for key, batches in by_track(area, decoded.batches).items():
@@ -230,7 +231,7 @@ class ScoreStage:
         ]
         return min([next_offset, *needed])
 
-    def _by_area(self, records: Sequence[Record], work: _Work) -> dict[str, tuple[list[int], list[Record]]]:
+    def _by_area(self, records: Sequence[Record], work: Work) -> dict[str, tuple[list[int], list[Record]]]:
         """Return per area the records and their places in the batch; what names no area of ours is refused."""
         areas: dict[str, tuple[list[int], list[Record]]] = {}
         for place, record in enumerate(records):
@@ -301,7 +302,7 @@ class ScoreStage:
         return samples_of(chosen, places, self._limits, rate_hz) if chosen else no_samples()
 
     def _advance(
-        self, state: ScoreState, key: TrackKey, batches: Sequence[DataBatch], work: _Work, probe: Probe
+        self, state: ScoreState, key: TrackKey, batches: Sequence[DataBatch], work: Work, probe: Probe
     ) -> tuple[ScoreState, list[tuple[int, Output]]]:
         """Return the state after these frames, and the findings with the record that caused each."""
         area, rate_hz = key
@@ -317,10 +318,11 @@ class ScoreStage:
         describer = self._models.describer
         if describer is not None and table is not None:
             describer = describer.of_area(table.beta_mw_per_hz)
+        regulation = state.regulation.get(area, Regulation(rate_hz))
         say = partial(area_findings, area, table.position if table else "main", labels, rules, model.digest)
         made: list[tuple[int, Output]] = []
         for piece in pieces:
-            _count(work.counts, area, piece)
+            count(work.counts, area, piece)
             if piece.instant.size == 0:
                 continue
             t_ns = from_grid(piece.instant, rate_hz)
@@ -330,14 +332,17 @@ class ScoreStage:
                 made += [(int(piece.record[tick]), output) for tick, output in told]
             track, scored = score(track, piece, t_ns, model, rules, rate_hz, self._damping, describer)
             probe.lap("score")
-            _count_quality(work.counts, area, labels, scored)
+            count_quality(work.counts, area, labels, scored)
             told = say(scored, track.last_second)
             made += [(int(piece.record[tick]), output) for tick, output in told]
             track = replace(track, last_second=int(t_ns[-1] // 1_000_000_000))
+            regulation, ended = summed(regulation, rate_hz, track, piece.record, scored, model.rules)
+            work.minutes += ended
             work.waits_s.append(piece.wait / rate_hz)
         work.counts["findings", area] += len(made)
         probe.lap("decide")
-        return replace(state, tracks={**state.tracks, key: track}), made
+        every = {**state.regulation, area: regulation}
+        return replace(state, tracks={**state.tracks, key: track}, regulation=every), made
 
     def _marked(self, state: ScoreState, key: TrackKey, records: Sequence[Record]) -> ScoreState:
         """Return the state with the offset noted at which the stream clock came to its present second.
@@ -366,32 +371,3 @@ class ScoreStage:
             ("model", f"score/{area}|{digest[:16]}"): 1.0,
             ("arrival_lag_max_s", area): float(mean.max(initial=0.0)),
         }
-
-
-def _note_decoded(
-    decoded: Decoded, area: str, places: Sequence[int], records: Sequence[Record], work: _Work
-) -> None:
-    """Count frames and rejections; a record with a rejection is kept under the first of them."""
-    work.counts["frames", area] += sum(batch.t_ns.size for batch in decoded.batches)
-    first: dict[int, Rejection] = {}
-    for index, rejection in decoded.rejections:
-        if first.setdefault(index, rejection) is not rejection:
-            work.counts["rejected", str(rejection.reason)] += 1
-    for index, rejection in first.items():
-        detail = f"{rejection.detail} (IDCODE {rejection.idcode}, byte {rejection.start})"
-        work.refuse(places[index], records[index], rejection.reason, detail)
-
-
-def _count_quality(counts: Counts, area: str, labels: tuple[str, ...], scored: Scored) -> None:
-    counts["bad", area] += scored.bad
-    counts["frozen", area] += scored.frozen
-    counts["unsynchronised", area] += scored.unsynchronised
-    for pmu in np.flatnonzero(scored.unusable).tolist():  # those with trouble only
-        counts["pmu_unusable", f"{area}/{labels[pmu]}"] += int(scored.unusable[pmu])
-
-
-def _count(counts: Counts, area: str, piece: Any) -> None:  # noqa: ANN401
-    counts["instants", area] += int(piece.instant.size)
-    for name in ("late", "missing"):
-        counts[name, area] += getattr(piece, name)
-    counts.update({("duplicates", area): piece.duplicate, ("wrong_clock", area): piece.wrong_clock_count})

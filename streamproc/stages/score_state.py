@@ -26,8 +26,9 @@ from streamproc.core.samples import Samples
 from streamproc.core.source_quality import Stillness
 from streamproc.core.stream_clock import ClockState
 from streamproc.core.thinning import Thin
+from streamproc.stages.score_regulation import Regulation, packed_regulation, unpacked_regulation
 
-BLOB_KIND = "score/10"
+BLOB_KIND = "score/11"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class ScoreState:
     tracks: Mapping[TrackKey, AreaState] = field(default_factory=dict)
     marks: Mapping[TrackKey, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     warming: Mapping[TrackKey, Warming] = field(default_factory=dict)
+    regulation: Mapping[str, Regulation] = field(default_factory=dict)  # by area
     refused: tuple[
         str, ...
     ] = ()  # why configurations of the broadcast topic were not learnt; told at the next step
@@ -76,7 +78,9 @@ def pack_state(state: ScoreState) -> bytes:
         for key, track in state.tracks.items()
     ]
     books = {area: book.frames() for area, book in state.books.items()}
-    return pack_tree(BLOB_KIND, {"shared": state.shared.frames(), "books": books, "tracks": tracks})
+    regulation = packed_regulation(state.regulation)
+    tree = {"shared": state.shared.frames(), "books": books, "tracks": tracks, "regulation": regulation}
+    return pack_tree(BLOB_KIND, tree)
 
 
 def unpack_state(
@@ -91,7 +95,8 @@ def unpack_state(
         tracks[key] = _unpacked_track(item, key, model_of)
         marks[key] = tuple((int(second), int(offset)) for second, offset in item["marks"])
     books = {area: Book.of(frames) for area, frames in tree["books"].items()}
-    return ScoreState(Book.of(tree["shared"]), books, tracks, marks)
+    regulation = unpacked_regulation(tree["regulation"])
+    return ScoreState(Book.of(tree["shared"]), books, tracks, marks, regulation=regulation)
 
 
 def _unpacked_track(

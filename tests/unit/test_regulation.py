@@ -104,6 +104,36 @@ def test_an_error_enters_when_its_window_has_passed_and_not_before() -> None:
     assert first == 4  # a third of the last quarter of an hour
 
 
+def test_the_live_coverage_is_the_share_of_ended_windows_whose_extreme_lay_inside() -> None:
+    minutes = gappy(6.0)
+    told, truth = issued(minutes, RULES)[0], extremes(minutes, RULES.horizon)
+    coverage = forecast(update(fresh(RULES, 3), RULES, minutes)).coverage
+    inside = (truth >= told[..., 0]) & (truth <= told[..., -1])
+    known = np.isfinite(truth) & np.isfinite(told).all(axis=-1)
+    for area in range(3):
+        for side in (MINIMUM, MAXIMUM):
+            hit = inside[known[:, area, side], area, side]
+            weight = 0.5 ** (np.arange(hit.size)[::-1] / (24 * 60.0) / regulation.HELD_HALF_LIFE_DAYS)
+            assert coverage[area, side] == pytest.approx((hit * weight).sum() / weight.sum())
+    young = update(fresh(RULES, 3), RULES, minutes.part(slice(0, 30)))
+    assert np.isnan(forecast(young).coverage).all()
+
+
+def test_time_that_went_back_keeps_what_was_learnt_and_forgets_what_was_seen() -> None:
+    minutes = made_minutes(3.0, 1, 5)
+    state = update(fresh(RULES, 1), RULES, minutes)
+    back = regulation.rewound(state, RULES)
+    assert back.number == -1
+    assert np.isnan(back.recent).all()
+    assert np.isnan(forecast(back).quantile_hz).all()
+    assert back.error is state.error
+    assert np.isfinite(forecast(update(back, RULES, minutes.part(slice(0, 20)))).quantile_hz).all()
+
+
+def test_the_digest_names_the_rules() -> None:
+    assert regulation.digest(Rules()) == regulation.digest(Rules(15)) != regulation.digest(Rules(30))
+
+
 def test_what_is_learnt_is_the_miss_of_the_forecast_that_was_told_for_this_window() -> None:
     minutes = made_minutes(2.0, 1, 4)
     told, truth = issued(minutes, RULES)[0], extremes(minutes, RULES.horizon)
