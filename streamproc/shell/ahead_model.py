@@ -97,7 +97,8 @@ class OnnxAhead:
         self.shape = Shape(arrays["quantile"], arrays["scale"])
         self.known_names = tuple(known.name for known in manifest.known)
         self._session = session
-        self._names = {edge.name for edge in session.get_inputs()}
+        self._names = sorted(edge.name for edge in session.get_inputs())
+        self._outputs = {edge.name for edge in session.get_outputs()}
         self._rows = {name: row for row, name in enumerate(manifest.series.ids)}
         self._low, self._high = arrays["low"], arrays["high"]
         self._pool = ThreadPoolExecutor(THREADS, "streamproc-ahead")
@@ -155,14 +156,14 @@ class OnnxAhead:
 
     def predict(self, given: Inputs[F32], rows: I64, *, with_known: bool) -> F32:
         """Return the medians (n, N_LEAD); raises ModelError."""
-        name = "median" if with_known or not self.known_names else "plain"
-        feed = {key: array for key, array in given._asdict().items() if key in self._names}
+        name = "median" if with_known or "plain" not in self._outputs else "plain"
+        feed: dict[str, Any] = dict(given._asdict())
         out = np.empty((len(rows), N_LEAD), np.float32)
 
         def ask(start: int) -> None:
             part = slice(start, start + CHUNK)
             mine = feed | {"history": given.history[part], "series": rows[part]}
-            out[part] = self._session.run([name], mine)[0]
+            out[part] = self._session.run([name], {key: mine[key] for key in self._names})[0]
 
         try:
             # ONNX Runtime lets go of the interpreter: chunks run side by side, each with the same answer as alone.

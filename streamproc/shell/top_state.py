@@ -98,7 +98,7 @@ class TopState:
         """Note a message, whichever of the four it is."""
         if isinstance(message, Alert):
             self._take_alert(message)
-        elif isinstance(message, Forecast) and message.horizon == "PT1H":
+        elif isinstance(message, Forecast) and message.horizon != "PT48H":
             before = self._forecasts.get(message.series)
             if before is None or before.issued_at_us <= message.issued_at_us:
                 _keep(self._forecasts, message.series, message, SERIES_MAX)
