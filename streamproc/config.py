@@ -120,7 +120,7 @@ class PointTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     kind: Literal["load", "generation", "flow", "voltage", "current", "frequency", "weather", "state"] = (
         "load"
     )
-    interval_min: Literal[1, 5, 15] = 5  # grid of its forecast
+    interval_min: Literal[1, 5, 15] = 1  # grid of its forecast of the next hour
     forecast: bool = True  # whether it is forecast
     parent: str | None = None  # id of the point that is the sum of all points that name it; forecasts add up
     limit_high: float | None = None  # in the point's unit

@@ -8,7 +8,7 @@ Records are taken one at a time, in their order: how they were batched cannot ma
 bad is used for what is good in it, and goes to the dead-letter topic with its first reason.
 
 With a catalogue (`[[point]]`) a point that is not in it, or belongs to another area, is refused. Without one
-every point is taken: unit by the ending of its id, forecast every five minutes, no limits.
+every point is taken: unit by the ending of its id, forecast every minute, no limits.
 
 The whole state is in the blob (histories are short): nothing is re-read after a restart.
 """

@@ -1,7 +1,7 @@
 """What the SCADA stage knows about one area: what the catalogue says, and what was measured.
 
-An area without a catalogue has a plan, too: every point as it appears, unit by the ending of its id, five
-minutes, no limits.
+An area without a catalogue has a plan, too: every point as it appears, unit by the ending of its id, every
+minute, no limits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from streamproc.core.scada import AreaClock, LastValues, Points, unit_of
 from streamproc.core.sums import Sums
 from streamproc.values import F64, I64, U32, Bool
 
-PLAIN_INTERVAL_MIN = 5  # grid of points without a catalogue
+PLAIN_INTERVAL_MIN = 1  # grid of points without a catalogue
 QUARTER_MIN = 15  # intervals whose means go on to the 48-hour forecasts
 PLAIN_SCAN_MS = 10_000  # how often they are expected
 WAIT_SCANS = 1.5  # an interval waits this many scans for the slowest point

@@ -330,18 +330,17 @@ def test_without_a_model_or_with_one_that_fails_persistence_is_told_and_metered(
         digest = "broken"
 
         def predict(self, interval_min: int, history: F32) -> F32:
-            if interval_min == 1:
+            if not np.isfinite(history[:, -1]).all() or history[0, -1] < 100:
                 raise ModelError("no")
-            return np.full((history.shape[0], 7, 12), np.nan, dtype=np.float32)
+            return np.full((history.shape[0], 7, 60 // interval_min), np.nan, dtype=np.float32)
 
     for forecaster, reason in ((None, "no_model"), (Broken(), "model_error")):
         _, outputs, counts = run(ScadaStage(CONFIG, forecaster), minutes(12))
         assert {f.method for f in forecasts(outputs)} == {"persistence"}
         assert counts["forecast_fallbacks", reason] == 2 * 4
-    five = SiteConfig()
-    records = [batch(i, ("X_mw", 5.0 + i % 3, 60 * i)) for i in range(80)]
-    _, _, counts = run(ScadaStage(five, Broken()), records)
-    assert counts["forecast_fallbacks", "model_error"] == 8
+    records = [batch(i, ("X_mw", 500.0 + i % 3, 60 * i)) for i in range(20)]  # an answer that is not finite
+    _, _, counts = run(ScadaStage(SiteConfig(), Broken()), records)
+    assert counts["forecast_fallbacks", "model_error"] == 12
 
 
 def test_an_area_without_a_catalogue_takes_every_point_and_reads_its_unit_from_the_id() -> None:
@@ -351,9 +350,9 @@ def test_an_area_without_a_catalogue_takes_every_point_and_reads_its_unit_from_t
     _, outputs, _ = run(stage, records)
     told = forecasts(outputs)
     assert {(f.series, f.unit, f.interval_min) for f in told} == {
-        ("F1_mw", "MW", 5),
-        ("BUS_kv", "kV", 5),
-        ("NEW", "", 5),
+        ("F1_mw", "MW", 1),
+        ("BUS_kv", "kV", 1),
+        ("NEW", "", 1),
     }
 
 
