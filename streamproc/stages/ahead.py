@@ -55,6 +55,7 @@ from streamproc.values import (
 
 BLOB_KIND = "ahead/1"
 SERIES_MAX = 10_000  # of an area
+FUTURE_MAX_MS = 86_400_000  # after the record's own time; believed, it would make all others late for good
 KNOWN_RATIO_GOOD = 0.75  # of the last day: below, the input's quality is SUSPECT
 LEAD_WORDS = ("PT15M", "PT1H", "PT4H", "PT12H", "PT24H", "PT48H")  # of bands.JUDGED
 assert len(LEAD_WORDS) == len(JUDGED)
@@ -248,6 +249,8 @@ def _read(record: Record) -> Intervals | Refusal:
         return Refusal(Reason.WRONG_TYPE, f"{sizes}: they must be of one length, each id once")
     if len(read.ids) > SERIES_MAX:
         return Refusal(Reason.TOO_LARGE, f"{len(read.ids)} series, an area has at most {SERIES_MAX}")
+    if read.start_us // 1000 > record.ts_ms + FUTURE_MAX_MS:
+        return Refusal(Reason.FUTURE_TIME, f"start_us {read.start_us} is over a day after the record's time")
     if read.start_us * 1000 % STEP_NS:
         return Refusal(Reason.WRONG_TYPE, f"start_us {read.start_us} is not the start of a quarter hour")
     return read
@@ -261,10 +264,11 @@ def _series(area: AreaAhead | None, read: Intervals) -> tuple[tuple[str, ...], t
     if area.memory.ids == read.ids:
         return read.ids, read.units
     there = np.asarray(np.isfinite(area.memory.history).any(axis=1)).tolist()
-    kept = {n: u for n, u, keep in zip(area.memory.ids, area.units, there, strict=True) if keep}
-    every = {**kept, **units}
-    ids = tuple(every)[:SERIES_MAX]
-    return ids, tuple(every[name] for name in ids)
+    old = dict(zip(area.memory.ids, area.units, strict=True))
+    others = [name for name, keep in zip(old, there, strict=True) if keep and name not in units]
+    room = set(others[: SERIES_MAX - len(units)]) | set(units)
+    every = {**{name: unit for name, unit in old.items() if name in room}, **units}
+    return tuple(every), tuple(every.values())
 
 
 def _good(memory: Memory, made: Issue, row: int, series: int) -> bool:

@@ -139,8 +139,11 @@ def _asked(
 def fallback_of(history: F32, days: Days) -> F64:
     """Return the fallback's medians (n, N_LEAD): last value, then a week ago, then the newest day that is known."""
     values = history.astype(np.float64)
-    week = values[:, np.minimum(N_ROW - WEEK_DAYS * PER_DAY + np.arange(N_LEAD), N_ROW - 1)]
-    out = week
+    lead = np.arange(N_LEAD)
+    back = np.rint(
+        (N_ROW + lead[:, None] - days.near) / PER_DAY
+    )  # days; a clock change is an hour more or less
+    out = values[:, days.near[lead, np.argmax(back == WEEK_DAYS, axis=1)]]
     for column in range(days.near.shape[1]):
         out = np.where(np.isnan(out), values[:, days.near[:, column]], out)
     there = np.isfinite(values)
