@@ -136,8 +136,8 @@ def persistence(history: F64, last: F64, n_steps: int) -> F64:
 
 def rounded(values: F64) -> F64:
     """Return the rows (n_series, ...) to seven digits of their largest value: float32 holds no more."""
-    flat = np.abs(values).reshape(values.shape[0], -1)
-    largest = np.maximum(flat.max(axis=1, initial=0.0), 1e-12)
+    rest = tuple(range(1, values.ndim))
+    largest = np.maximum(np.abs(values).max(axis=rest, initial=0.0), 1e-12)
     digits = np.clip(6 - np.floor(np.log10(largest)), 0, 9).astype(np.int64)
     scale = (10.0**digits).reshape((-1,) + (1,) * (values.ndim - 1))
     return np.asarray(np.round(values * scale) / scale, np.float64)

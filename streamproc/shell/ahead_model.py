@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
@@ -32,6 +33,15 @@ from streamproc.shell.onnx_file import check_model
 from streamproc.values import F32, F64, I64
 
 FORMAT = "streamproc-ahead/1"
+UNREADABLE = (
+    ValueError,
+    KeyError,
+    OSError,
+    EOFError,
+    BadZipFile,
+    zlib.error,
+    RuntimeError,  # zip: a method of compression, or a key, that is not there
+)
 CHUNK = 256  # series of one call
 THREADS = min(2, os.cpu_count() or 1)  # calls side by side: an issue comes once in a quarter of an hour
 
@@ -177,7 +187,7 @@ class OnnxAhead:
             with np.load(io.BytesIO(golden), allow_pickle=False) as vectors:
                 given = Inputs(*(vectors[name] for name in Inputs._fields))
                 rows, wanted = vectors["series"], {True: vectors["median"], False: vectors["plain"]}
-        except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
+        except UNREADABLE as error:
             raise ModelError(f"{where}: golden vectors cannot be read: {error}") from error
         for with_known, expected in wanted.items():
             made = self.predict(given, rows, with_known=with_known)
@@ -211,7 +221,7 @@ def _arrays(packed: bytes, manifest: AheadManifest, where: str) -> dict[str, F64
     try:
         with np.load(io.BytesIO(packed), allow_pickle=False) as file:
             arrays = {name: np.asarray(file[name], np.float64) for name in expected}
-    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
+    except UNREADABLE as error:
         raise ModelError(f"{where}: cannot be read: {error}") from error
     for name, shape in expected.items():
         if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():

@@ -58,9 +58,11 @@ from streamproc.values import (
 
 BLOB_KIND = "ahead/1"
 SERIES_MAX = 3_000  # of all areas of a partition: their state is one record of at most 32 MB
+FUTURE_MAX_MS = 86_400_000  # after the record's own time; believed, it would make all others late for good
 KNOWN_RATIO_GOOD = 0.75  # of the last day: below, the input's quality is SUSPECT
 HISTORY_EVERY = 16  # intervals: how often history that is sent afterwards is forecast, to learn from
-DIGITS = 6  # significant, of a published quantile
+LATE_MAX = 4  # records on end that are too late, before time is believed to have gone back
+DIGITS = 7  # significant, of a published quantile
 LEAD_WORDS = ("PT15M", "PT1H", "PT4H", "PT12H", "PT24H", "PT48H")  # of bands.JUDGED
 assert len(LEAD_WORDS) == len(JUDGED)
 
@@ -71,6 +73,7 @@ class AreaAhead:
 
     memory: Memory
     units: tuple[str, ...]
+    late: int = 0  # records in a row that came too late
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,10 @@ class AheadStage:
                 continue
             if area is not None and number < area.memory.start:
                 counts["late", read.area] += 1
-                continue
+                area = _turned(area)
+                state = replace(state, areas={**state.areas, read.area: area})
+                if area.memory.start >= 0:
+                    continue
             state = self._take(state, read, number, record.ts_ms, counts, outputs)
             touched[read.area] = None
         probe.lap("ahead")
@@ -282,6 +288,8 @@ def _read(record: Record) -> Intervals | Refusal:
     if not len(read.ids) == len(read.units) == len(read.means) or len(set(read.ids)) != len(read.ids):
         sizes = f"{len(read.ids)} ids, {len(read.units)} units, {len(read.means)} means"
         return Refusal(Reason.WRONG_TYPE, f"{sizes}: they must be of one length, each id once")
+    if read.start_us // 1000 > record.ts_ms + FUTURE_MAX_MS:
+        return Refusal(Reason.FUTURE_TIME, f"start_us {read.start_us} is over a day after the record's time")
     if read.start_us * 1000 % STEP_NS:
         return Refusal(Reason.WRONG_TYPE, f"start_us {read.start_us} is not the start of a quarter hour")
     return read
@@ -295,10 +303,19 @@ def _series(area: AreaAhead | None, read: Intervals) -> tuple[tuple[str, ...], t
     if area.memory.ids == read.ids:
         return read.ids, read.units
     there = np.asarray(np.isfinite(area.memory.history).any(axis=1)).tolist()
-    kept = {n: u for n, u, keep in zip(area.memory.ids, area.units, there, strict=True) if keep}
-    every = {**kept, **units}
-    ids = tuple(every)
-    return ids, tuple(every[name] for name in ids)
+    old = dict(zip(area.memory.ids, area.units, strict=True))
+    others = [name for name, keep in zip(old, there, strict=True) if keep and name not in units]
+    room = set(others[: SERIES_MAX - len(units)]) | set(units)
+    every = {**{name: unit for name, unit in old.items() if name in room}, **units}
+    return tuple(every), tuple(every.values())
+
+
+def _turned(area: AreaAhead) -> AreaAhead:
+    """Return an area after a late record; after LATE_MAX of them its time has gone back, and only the bands stay."""
+    if area.late + 1 < LATE_MAX:
+        return replace(area, late=area.late + 1)
+    old = area.memory
+    return replace(area, memory=replace(Memory.fresh(old.ids), bands=old.bands, benched=old.benched), late=0)
 
 
 def _good(memory: Memory, made: Issue, row: int, series: int) -> bool:
@@ -315,7 +332,7 @@ def _area(item: dict[str, Any]) -> AreaAhead:
         ours, theirs = getattr(fresh, one.name), getattr(made, one.name)
         if isinstance(ours, np.ndarray) and ours.shape != theirs.shape:
             raise ValueError(f"{one.name} has shape {theirs.shape}, expected {ours.shape}")
-    return AreaAhead(made, tuple(item["units"]))
+    return AreaAhead(made, tuple(item["units"]), item["late"])
 
 
 def _known(item: dict[str, Any]) -> Known:

@@ -1,6 +1,6 @@
 """Bands of the 48-hour forecasts, one state per series and horizon, kept honest while they run.
 
-    scale   mean |error| per horizon and block of hours, the past fading with HALF_LIFE_DAYS: how much a series errs now
+    scale   mean |error| per horizon and block of hours, of about the last COUNT_TRUSTED: how much a series errs now
     level   which quantile of the bundle's errors stands for P05 .. P95: moved by what happened, per series and horizon
     shape   quantiles of errors over their scale, per horizon, from the folds of the training: the same for all series
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from streamproc.core.ahead.days import N_LEAD, PER_DAY
 from streamproc.core.quantiles import LEVELS, MEDIAN, NORMAL
-from streamproc.core.series.bands import GAMMA, HALF_LIFE_DAYS, LEAST, MEAN_TO_SD, MOST, STRETCH, WIDER
+from streamproc.core.series.bands import GAMMA, LEAST, MEAN_TO_SD, MOST, STRETCH, WIDER
 from streamproc.values import F32, F64, I64
 
 JUDGED = (1, 4, 16, 48, 96, 192)  # leads, from 1: 15 minutes, 1, 4, 12, 24, 48 hours
@@ -30,7 +30,7 @@ N_BLOCK = 6  # of four hours UTC
 BLOCK_ROWS = PER_DAY // N_BLOCK
 N_SHAPE = 101
 N_Q = len(LEVELS)
-COUNT_TRUSTED = 16  # errors of a key; before, the bundle's own scale counts, too
+COUNT_TRUSTED = 16  # errors of a key that its scale remembers; before, the bundle's own scale counts, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +127,7 @@ def learn(bands: Bands, judged: int, truth: F64, told: F32, number: int) -> Band
     level[known, judged] = moved[known].astype(np.float32)
     block = int(block_of(number))
     seen = count[:, judged, block]
-    # The first errors are averaged plainly; later ones fade with the half-life.
-    fade = 0.5 ** (1.0 / (HALF_LIFE_DAYS * rows_per_day(judged) / N_BLOCK))
-    kept = np.minimum(fade, seen / (seen + 1.0))
+    kept = seen / (seen + 1.0)  # the first errors are averaged plainly, later ones fade
     now = kept * scale[:, judged, block] + (1.0 - kept) * np.abs(error)
     scale[known, judged, block] = now[known].astype(np.float32)
     count[known, judged, block] = np.minimum(seen + 1.0, COUNT_TRUSTED)[known]

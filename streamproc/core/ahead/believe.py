@@ -5,7 +5,7 @@ The same faults as in `core.series.clean`, judged by what was usual in the fourt
     spike    further outside P01 .. P99 than SPIKE_SPANS times their distance; after half a day it is a new level
     zero     zero in a series that otherwise stays clear of zero: an outage of the meter, not of the load
     stuck    the same value for longer than this series usually stands still (at least STUCK_ROWS rows); zero, the night
-             of a solar plant, by its own length
+             of a solar plant, by its own length. A series that has never moved may stand
 
 What is not believed is unknown: it enters neither the history nor the last value nor any figure. When a run is seen to be
 stuck, its first rows are taken back, too.
@@ -125,4 +125,5 @@ def _longest(history: F32, *, zero: bool) -> F32:
     begin = np.maximum.accumulate(np.where(equal, 0, row), axis=1)
     run = np.where(chosen, row - begin + 1, 0).reshape(-1, N_DAY, PER_DAY).max(axis=2)
     usual = np.sort(run, axis=1)[:, int(RUN_QUANTILE * (N_DAY - 1))]
-    return np.maximum(STUCK_ROWS, STUCK_TIMES * usual).astype(np.float32)
+    moved = np.nanmax(history, axis=1) > np.nanmin(history, axis=1)
+    return np.where(moved, np.maximum(STUCK_ROWS, STUCK_TIMES * usual), np.inf).astype(np.float32)

@@ -35,6 +35,11 @@ SILENT_ROWS = 2 * PER_DAY
 LAST_LEADS = 4  # of the fallback: the first hour is the last value
 ROOM_RATIO = 0.5  # of the range of the history: how far beyond it a forecast may go
 RANGE_ROOM_RATIO = 0.05  # of a training range, before it counts as left
+ASIDE_FROM, ASIDE_TO = 0.95, 1.1  # errors of the model over those of the fallback
+ASIDE_WEIGHT = 16.0  # judgements
+_JUDGED_HATS = np.stack(
+    [np.interp(np.arange(1, N_LEAD + 1), band.JUDGED, row) for row in np.eye(band.N_JUDGED)]
+)
 COVERAGE_JUDGED = 1  # the hour: what `coverage_90` tells
 
 
@@ -143,13 +148,32 @@ def _asked(
     made = np.where(finite[:, None] & (reason == MODEL)[:, None], made, np.nan)
     reason = np.where((reason == MODEL) & ~finite, MODEL_FAILED, reason)
     reason = np.where((reason == MODEL) & memory.benched, BENCHED, reason)
-    return np.where((reason == MODEL)[:, None], made, fallback), made, reason, with_known
+    share = aside(memory)
+    mixed = (1.0 - share) * np.where(np.isnan(made), fallback, made) + share * fallback
+    return np.where((reason == MODEL)[:, None], mixed, fallback), made, reason, with_known
+
+
+def aside(memory: Memory) -> F64:
+    """Return how far the model steps aside for the fallback at each lead (n, N_LEAD), 0 to 1.
+
+    At a judged lead at which the model has lately erred as much as the fallback they share; where it has erred a
+    tenth more, the fallback speaks. So nothing loses to the last value for long, whoever trained the model.
+    """
+    figures = memory.figures.astype(np.float64)
+    model, fallback = (figures[:, :, FIGURES.index(name)] for name in ("model", "fallback"))
+    ratio = model / np.maximum(fallback, 1e-12)
+    share = np.clip((ratio - ASIDE_FROM) / (ASIDE_TO - ASIDE_FROM), 0.0, 1.0)
+    share = np.where(figures[:, :, 0] >= ASIDE_WEIGHT, share, 0.0)  # (n, judged)
+    return np.asarray(share @ _JUDGED_HATS)
 
 
 def fallback_of(history: F32, days: Days) -> F64:
     """Return the fallback's medians (n, N_LEAD): last value, then a week ago, then the newest day that is known."""
-    start = N_ROW - WEEK_DAYS * PER_DAY
-    out = history[:, start : start + N_LEAD].astype(np.float64)
+    lead = np.arange(N_LEAD)
+    # Days back; a clock change is an hour more or less.
+    back = np.rint((N_ROW + lead[:, None] - days.near) / PER_DAY)
+    week = days.near[lead, np.argmax(back == WEEK_DAYS, axis=1)]
+    out = history[:, week].astype(np.float64)
     holed = np.flatnonzero(np.isnan(out).any(axis=1))
     for column in range(days.near.shape[1]):
         out[holed] = np.where(np.isnan(out[holed]), history[holed][:, days.near[:, column]], out[holed])

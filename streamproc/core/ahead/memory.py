@@ -104,10 +104,10 @@ def _taken(old: D, fresh: D, source: I64) -> D:
 def take_in(memory: Memory, number: int, mean: F64) -> Memory:
     """Return the memory after the interval `number` with its means (n,), which must not lie before `start`.
 
-    Intervals between are unknown. After more than the history's length everything but the bands begins anew.
+    Intervals between are unknown. After the history's length everything but the bands begins anew.
     """
     skipped = number - memory.start if memory.start >= 0 else 0
-    if skipped > N_ROW:
+    if skipped >= N_ROW:
         fresh = Memory.fresh(memory.ids)
         memory = replace(fresh, bands=memory.bands, benched=memory.benched)
         skipped = 0
@@ -158,7 +158,7 @@ def _judged(memory: Memory, number: int, truth: F64) -> Memory:
         said = memory.told[:, column]
         bands = band.learn(bands, judged, truth, said[:, :MODEL_TOLD], number)
         figures[:, judged] = _faded(figures[:, judged], judged, truth, said, _naive(memory, lead))
-    worse = _worse(memory.worse, figures)
+    worse = np.where(np.isfinite(truth), _worse(memory.worse, figures), memory.worse)
     benched = np.where(worse >= BENCH_ROWS, True, np.where(worse <= -BENCH_ROWS, False, memory.benched))
     return replace(memory, bands=bands, figures=figures, worse=worse, benched=benched)
 

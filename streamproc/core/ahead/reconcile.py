@@ -35,14 +35,15 @@ class Sums:
 
 
 def sums_of(ids: tuple[str, ...], parent_of: dict[str, str]) -> Sums:
-    """Return the sums of these series; a parent that is no series itself is left out."""
+    """Return the sums of these series; a parent that is no series itself, or has a part that is none, is left out."""
     place = {name: at for at, name in enumerate(ids)}
-    parents = [name for name in dict.fromkeys(parent_of.values()) if name in place]
+    holed = {above for child, above in parent_of.items() if child not in place}
+    parents = [n for n in dict.fromkeys(parent_of.values()) if n in place and n not in holed]
     rows = np.zeros((len(parents), len(ids)))
     for row, parent in enumerate(parents):
         rows[row, place[parent]] = 1.0
         for child, above in parent_of.items():
-            if above == parent and child in place:
+            if above == parent:
                 rows[row, place[child]] = -1.0
     return Sums(rows)
 

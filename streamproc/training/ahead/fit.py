@@ -31,7 +31,8 @@ CURVE_RANGE = 1.0  # median squared distance of z after `bend`
 ROUNDS = 2
 ABSOLUTE_FROM = 0.5  # median absolute errors: smaller ones count as squares
 TARGET_CLIP = 6.0  # spreads
-OWN_ROWS_MIN = 200  # of a series, for a part of its own
+OWN_ROWS_MIN = 60  # of a series, for a part of its own
+BLEND_ROWS_MIN = 20  # held out of a series, for a blend of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ def _blend(each: F64, truth: F64, series: I64, n_series: int) -> F64:
     if n_series > 1:
         for one in range(n_series):
             mine = series == one
-            if mine.sum() >= OWN_ROWS_MIN:
+            if mine.sum() >= BLEND_ROWS_MIN:
                 out[one, :there] = learn(each[:, mine], truth[mine], bucket)[:, first]
     return out
 

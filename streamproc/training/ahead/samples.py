@@ -20,6 +20,8 @@ from streamproc.core.graph import NumpyOps
 from streamproc.errors import DataError
 from streamproc.values import F32, F64, I64, Bool
 
+ISSUES_EACH = 300  # per series, so that each can have a part of its own ...
+ROWS_EACH = 60_000  # ... as long as all rows together stay below this
 KNOWN_SHARE_MIN = 0.5  # of the history: less teaches what fill looks like
 STRIDES = (1, 7, 11, 13, 17, 23, 29, 37, 47, 59, 73, 89, 95)  # of issue times: no factor of a day's 96
 
@@ -75,7 +77,7 @@ def issues_of(fleet: Fleet, first: int, until: int, n_max: int) -> I64:
         raise DataError(
             f"{', '.join(fleet.names[:3])}: {days:.1f} days of history, at least {(N_ROW + N_LEAD) / 96 + 1:.0f} are needed"
         )
-    wanted = max(n_max // len(fleet.names), 50)
+    wanted = max(n_max // len(fleet.names), min(ISSUES_EACH, ROWS_EACH // len(fleet.names)), 50)
     least = (end - begin) / wanted
     stride = next((s for s in STRIDES if s >= least), STRIDES[-1])
     return np.arange(begin, end, stride)[-max(wanted, 1) * 2 :]

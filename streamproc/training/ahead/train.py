@@ -63,7 +63,10 @@ def _scaled(fleet: Fleet, until: int) -> tuple[Fleet, F64, F64]:
 
 
 def figures(trained: Trained, made: Samples) -> dict[str, dict[str, float]]:
-    """Return figures of the held-out folds by horizon: errors in per unit of the spread, and skill."""
+    """Return figures of the held-out folds by horizon: errors in per unit of the spread, and skill.
+
+    What a past too short for folds cannot tell is left out.
+    """
     fit_ = trained.full
     part = made.take(fit_.held)
     out: dict[str, dict[str, float]] = {}
@@ -75,10 +78,10 @@ def figures(trained: Trained, made: Samples) -> dict[str, dict[str, float]]:
             name: _mean(np.abs(truth - part.fallback[row, :, knot]))
             for name, row in (("persistence", 0), ("seasonal_1d", 1), ("seasonal_7d", 2))
         }
-        out[words] = {"mae_spreads": round(mae, 5)} | {
-            f"skill_{name}": round(1.0 - mae / base, 4) for name, base in bases.items() if base > 0.0
-        }
-        out[words]["pinball_spreads"] = round(_pinball(trained, fit_, words, truth, knot), 5)
+        skills = {f"skill_{name}": round(1.0 - mae / base, 4) for name, base in bases.items() if base > 0.0}
+        of = {"mae_spreads": round(mae, 5)} | skills
+        of["pinball_spreads"] = round(_pinball(trained, fit_, words, truth, knot), 5)
+        out[words] = {name: value for name, value in of.items() if np.isfinite(value)}
     return out
 
 
