@@ -180,9 +180,8 @@ class Intervals(Message, frozen=True, kw_only=True):
     ids: tuple[str, ...]
     units: tuple[str, ...]
     means: tuple[float | None, ...]  # null: no good value
-    history: bool = (
-        False  # told afterwards (`streamproc backfill`): learnt from, but nothing is said about it
-    )
+    available_at_us: TimeUs = 0  # event time at which it closed; 0: its end
+    history: bool = False  # sent afterwards (`streamproc backfill`): learnt from, nothing is said about it
 
 
 class Exogenous(Message, frozen=True, kw_only=True):

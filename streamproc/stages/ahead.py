@@ -150,7 +150,7 @@ class AheadStage:
                 state = replace(state, areas={**state.areas, read.area: area})
                 if area.memory.start >= 0:
                     continue
-            state = self._take(state, read, number, record.ts_ms, counts, outputs)
+            state = self._take(state, read, number, counts, outputs)
             touched[read.area] = None
         probe.lap("ahead")
         gauges = _gauges(state, touched if records else state.areas)
@@ -163,7 +163,6 @@ class AheadStage:
         state: AheadState,
         read: Intervals,
         number: int,
-        ts_ms: int,
         counts: Counts,
         outputs: list[Output],
     ) -> AheadState:
@@ -182,17 +181,17 @@ class AheadStage:
         memory = note(memory, made.every, made.model, made.fallback)
         track = AreaAhead(memory, units)
         if not read.history:
-            outputs += self.tell(read.area, track, made, ts_ms, counts)
+            outputs += self.tell(read.area, track, made, read.available_at_us, counts)
         areas, every = {**state.areas, read.area: track}, {**state.known, read.area: known}
         return AheadState(areas, every)
 
-    def tell(self, area: str, track: AreaAhead, made: Issue, ts_ms: int, counts: Counts) -> list[Output]:
-        """Return the records of an issue; `ts_ms` is when its means came."""
+    def tell(self, area: str, track: AreaAhead, made: Issue, at_us: int, counts: Counts) -> list[Output]:
+        """Return the records of an issue; `at_us` is when its means were there, in event time."""
         memory = track.memory
         issued_us = memory.start * STEP_NS // 1000
         step_us = STEP_NS // 1000
         valid_us = issued_us + step_us * np.arange(1, made.quantiles.shape[2] + 1)
-        available_us = max(ts_ms * 1000, issued_us)
+        available_us = max(at_us, issued_us)
         bands = _tidy(made.quantiles)
         assert np.isfinite(bands).all(), "a quantile is not finite"
         empty = Quantiles(**dict.fromkeys(NAMES, ()))
@@ -288,7 +287,7 @@ def _read(record: Record) -> Intervals | Refusal:
     if not len(read.ids) == len(read.units) == len(read.means) or len(set(read.ids)) != len(read.ids):
         sizes = f"{len(read.ids)} ids, {len(read.units)} units, {len(read.means)} means"
         return Refusal(Reason.WRONG_TYPE, f"{sizes}: they must be of one length, each id once")
-    if read.start_us // 1000 > record.ts_ms + FUTURE_MAX_MS:
+    if read.start_us // 1000 > max(record.ts_ms, read.available_at_us // 1000) + FUTURE_MAX_MS:
         return Refusal(Reason.FUTURE_TIME, f"start_us {read.start_us} is over a day after the record's time")
     if read.start_us * 1000 % STEP_NS:
         return Refusal(Reason.WRONG_TYPE, f"start_us {read.start_us} is not the start of a quarter hour")

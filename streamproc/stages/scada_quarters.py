@@ -56,6 +56,7 @@ def _intervals(plan: AreaPlan, start_ns: int, mean: F64, now_ns: int) -> Output:
         ids=tuple(plan.names.ids[i] for i in columns),
         units=tuple(plan.names.units[i] for i in columns),
         means=tuple(means),
+        available_at_us=now_ns // 1000,
     )
     return Output(TOPIC_INTERVALS, plan.names.area.encode(), encode(message), now_ns // 1_000_000)
 

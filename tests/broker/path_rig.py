@@ -32,6 +32,7 @@ from streamproc.values import (
     TOPIC_FORECASTS,
     TOPIC_FRAMES,
     TOPIC_HEALTH,
+    TOPIC_INTERVALS,
     TOPIC_OPERATOR,
     TOPIC_SCADA,
     TOPIC_SETPOINTS,
@@ -42,7 +43,15 @@ from streamproc.values import (
 GRID, CITY = "grid", "city"  # the area of the frames, that of the points
 INPUTS = (TOPIC_CONFIG, TOPIC_FRAMES, TOPIC_SCADA, TOPIC_OPERATOR)
 OUTPUTS = (TOPIC_FINDINGS, TOPIC_ALERTS, TOPIC_FORECASTS, TOPIC_SETPOINTS, TOPIC_HEALTH)
-READ = (TOPIC_FRAMES, TOPIC_SCADA, TOPIC_OPERATOR, TOPIC_FINDINGS, TOPIC_ALERTS, TOPIC_FORECASTS)
+READ = (
+    TOPIC_FRAMES,
+    TOPIC_SCADA,
+    TOPIC_INTERVALS,
+    TOPIC_OPERATOR,
+    TOPIC_FINDINGS,
+    TOPIC_ALERTS,
+    TOPIC_FORECASTS,
+)
 DAY_S, HOUR_S = 86_400, 3600
 SNAPSHOT_MS = 6000  # so long, after a commit, a kill makes the successor repeat what it finds in the inputs
 EVENTS = (

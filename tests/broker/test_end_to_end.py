@@ -25,6 +25,7 @@ from streamproc.values import (
     TOPIC_FINDINGS,
     TOPIC_FORECASTS,
     TOPIC_HEALTH,
+    TOPIC_INTERVALS,
     TOPIC_OPERATOR,
     TOPIC_SETPOINTS,
     TOPIC_STATE,
@@ -43,7 +44,7 @@ SCHEMAS = {
 SERVICE = b'"family":"service"'  # of a finding that only a worker can make: an area is silent, or heard
 QUANTILES = ("P05", "P10", "P25", "P50", "P75", "P90", "P95")
 IDS = {TOPIC_FINDINGS: ("finding_id",), TOPIC_ALERTS: ("alert_id", "seq")}
-IDS |= {TOPIC_FORECASTS: ("series", "issued_at_us"), TOPIC_SETPOINTS: ("recommendation_id", "seq")}
+IDS |= {TOPIC_FORECASTS: ("series", "horizon", "issued_at_us"), TOPIC_SETPOINTS: ("recommendation_id", "seq")}
 IDS[TOPIC_HEALTH] = ("worker", "stage", "partition", "seq")
 
 
@@ -204,7 +205,9 @@ def test_what_an_operator_acknowledges_is_told_as_acknowledged_and_ends_as_norma
 
 
 def test_the_watched_series_is_forecast_by_the_model_with_ordered_quantiles(run: Run) -> None:
-    about = [f for f in run.messages(TOPIC_FORECASTS) if f["series"] == RISING_FEEDER]
+    about = [
+        f for f in run.messages(TOPIC_FORECASTS) if f["series"] == RISING_FEEDER and f["horizon"] == "PT1H"
+    ]
     assert {(f["area"], f["unit"]) for f in about} == {(CITY, "MW")}
     by_model = [f for f in about if f["method"] == "model"]
     assert len(by_model) > 30
@@ -252,8 +255,8 @@ def test_the_messages_are_of_every_kind(run: Run) -> None:
     }
     assert {f["family"] for f in run.messages(TOPIC_FINDINGS)} >= {"grid", "quality"}
     assert {s["action"] for s in run.messages(TOPIC_SETPOINTS)} >= {"ISSUE", "UPDATE"}
-    assert {f["method"] for f in run.messages(TOPIC_FORECASTS)} == {"model", "persistence"}
-    assert {h["stage"] for h in run.messages(TOPIC_HEALTH)} == {"score", "scada", "decide", "advise"}
+    assert {f["method"] for f in run.messages(TOPIC_FORECASTS)} == {"model", "persistence", "fallback"}
+    assert {h["stage"] for h in run.messages(TOPIC_HEALTH)} == {"score", "scada", "ahead", "decide", "advise"}
 
 
 @pytest.mark.parametrize("topic", OUTPUTS)
@@ -294,7 +297,7 @@ def test_nothing_is_refused_and_no_topic_is_made(run: Run) -> None:
     wanted = {topic.name.removeprefix(run.prefix) for topic in wanted_topics(run.offline.config)}
     assert run.ends.keys() == wanted
     written = {name for name, end in run.ends.items() if end}
-    assert written == {*INPUTS, *OUTPUTS, TOPIC_STATE}
+    assert written == {*INPUTS, *OUTPUTS, TOPIC_INTERVALS, TOPIC_STATE}
 
 
 def test_the_last_worker_ends_when_asked(run: Run) -> None:
