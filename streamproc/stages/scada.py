@@ -157,7 +157,8 @@ class ScadaStage:
         track = restarted(track) if moved and clock.ns < track.clock.ns else track
         track = replace(track, clock=clock)
         column = np.array([plan.place[name] for name in taken.ids], dtype=np.int64)
-        last, fresh = newer(track.last, taken, column)
+        before = track.last
+        last, fresh = newer(before, taken, column)
         counts["duplicates", area] += int((~fresh).sum())
         taken, column, track = taken.take(fresh), column[fresh], replace(track, last=last)
         outputs: list[Output] = []
@@ -167,7 +168,7 @@ class ScadaStage:
             outputs = [*stale, *outputs]
             counts["findings", area] += len(outputs)
             probe.lap("scada")
-            track, issued = self._forecast(track, plan, taken, column, counts)
+            track, issued = self._forecast(track, plan, taken, column, before, counts)
             outputs += issued
             probe.lap("forecast")
         return track, outputs, refusals
@@ -239,7 +240,7 @@ class ScadaStage:
         return track, outputs
 
     def _forecast(
-        self, track: AreaState, plan: AreaPlan, taken: Points, column: I64, counts: Counts
+        self, track: AreaState, plan: AreaPlan, taken: Points, column: I64, before: LastValues, counts: Counts
     ) -> tuple[AreaState, list[Output]]:
         """Sum the values into their intervals, close what is due, and tell what follows."""
         outputs: list[Output] = []
@@ -262,7 +263,7 @@ class ScadaStage:
                 outputs += self._tell(track, plan, of, issue, counts)
             grids.append(grid)
         track = replace(track, grids=tuple(grids))
-        quarter, told = quarters(track, plan, taken.t_ns, column, good)
+        quarter, told = quarters(track, plan, taken.t_ns, column, good, before)
         return replace(track, quarter=quarter), [*outputs, *told]
 
     def _fill(self, grid: Grid, series: I64, number: I64, value: F64) -> tuple[Grid, list[Issue], int]:

@@ -22,6 +22,7 @@ from streamproc.core.sums import Sums
 from streamproc.values import F64, I64, U32, Bool
 
 PLAIN_INTERVAL_MIN = 1  # grid of points without a catalogue
+MINUTE_MS = 60_000
 QUARTER_MIN = 15  # intervals whose means go on to the 48-hour forecasts
 PLAIN_SCAN_MS = 10_000  # how often they are expected
 WAIT_SCANS = 1.5  # an interval waits this many scans for the slowest point
@@ -50,6 +51,9 @@ class AreaPlan:
     stale_ns: I64 | None = (
         None  # (n_point,) a point without a good value for longer is stale; None: no catalogue
     )
+    hold_ns: I64 | None = (
+        None  # (n_point,) a value stands so long for points scanned slower than quarter hours, else 0
+    )
 
     @classmethod
     def of(cls, area: str, position: str, points: Sequence[PointTable], needed: frozenset[str]) -> AreaPlan:
@@ -70,15 +74,18 @@ class AreaPlan:
 
         grids = []
         for interval_min in HISTORY_ROWS:
-            chosen = [i for i in wanted if points[i].interval_min == interval_min]
+            chosen = [i for i in wanted if grid_min(points[i]) == interval_min]
             if chosen:
                 grids.append(plan(interval_min, chosen))
         limits = Limits.of(points)
         stale_ns = np.array([SCANS_MISSED * p.scan_ms * 1_000_000 for p in points], dtype=np.int64)
         place = {p.id: i for i, p in enumerate(points)}
-        return cls(
-            names, place, tuple(grids), plan(QUARTER_MIN, wanted), limits if limits.any else None, stale_ns
-        )
+        slow = np.array([p.scan_ms > QUARTER_MIN * MINUTE_MS for p in points], dtype=np.bool_)
+        hold_ns = np.where(slow, stale_ns // SCANS_MISSED, 0)
+        # Nobody waits for a point that speaks once an hour.
+        prompt_ns = plan(QUARTER_MIN, [i for i in wanted if not slow[i]]).wait_ns
+        quarter = replace(plan(QUARTER_MIN, wanted), wait_ns=prompt_ns)
+        return cls(names, place, tuple(grids), quarter, limits if limits.any else None, stale_ns, hold_ns)
 
     @classmethod
     def plain(cls, area: str, position: str, ids: tuple[str, ...]) -> AreaPlan:
@@ -87,6 +94,12 @@ class AreaPlan:
         wait_ns = int(WAIT_SCANS * PLAIN_SCAN_MS * 1_000_000)
         grid, quarter = (GridPlan(m, np.arange(len(ids)), wait_ns) for m in (PLAIN_INTERVAL_MIN, QUARTER_MIN))
         return cls(names, {name: i for i, name in enumerate(ids)}, (grid,), quarter, None)
+
+
+def grid_min(point: PointTable) -> int:
+    """Return the grid of a point's next hour in minutes: as the catalogue says, but never finer than it is scanned."""
+    fitting = [m for m in HISTORY_ROWS if m >= point.interval_min and m * MINUTE_MS >= point.scan_ms]
+    return min(fitting, default=max(HISTORY_ROWS))
 
 
 @dataclass(frozen=True, slots=True)

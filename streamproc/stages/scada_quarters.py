@@ -10,15 +10,19 @@ import numpy as np
 
 from streamproc.core.messages import Intervals, encode
 from streamproc.core.quantiles import rounded
+from streamproc.core.scada import LastValues
 from streamproc.core.sums import Sums, add, closed, due, skipped
 from streamproc.stages.scada_area import AreaPlan, AreaState
 from streamproc.values import F64, I64, TOPIC_INTERVALS, Output
 
 
 def quarters(
-    track: AreaState, plan: AreaPlan, t_ns: I64, column: I64, good: F64
+    track: AreaState, plan: AreaPlan, t_ns: I64, column: I64, good: F64, before: LastValues
 ) -> tuple[Sums, list[Output]]:
-    """Return the sums of the quarter hours after these values, and the means of those that closed."""
+    """Return the sums of the quarter hours after these values, and the means of those that closed.
+
+    `before` are the last values before these: what stood in an interval that they close.
+    """
     sums, of = track.quarter, plan.quarter
     outputs: list[Output] = []
     series_of = np.full(len(plan.names.ids), -1, dtype=np.int64)
@@ -30,6 +34,8 @@ def quarters(
     def close_one(sums: Sums) -> Sums:
         start_ns = sums.start * sums.length_ns
         sums, mean = closed(sums)
+        for last in (track.last, before):
+            mean = _held(last, plan, start_ns, mean)
         if np.isfinite(mean).any():
             outputs.append(_intervals(plan, start_ns, mean, track.clock.ns))
         return sums
@@ -45,6 +51,16 @@ def quarters(
         if not sums.count.any():
             break
     return sums, outputs
+
+
+def _held(last: LastValues, plan: AreaPlan, start_ns: int, mean: F64) -> F64:
+    """Return the means, those of points that are scanned slower than quarter hours with the value that still stands."""
+    if plan.hold_ns is None or not plan.hold_ns.any():
+        return mean
+    columns = plan.quarter.columns
+    age_ns = start_ns - last.value_ns[columns]
+    stands = np.isnan(mean) & (age_ns >= 0) & (age_ns < plan.hold_ns[columns])
+    return np.where(stands, last.value[columns], mean)
 
 
 def _intervals(plan: AreaPlan, start_ns: int, mean: F64, now_ns: int) -> Output:

@@ -3,6 +3,8 @@ values, and the same however the records were split."""
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from streamproc.config import PointTable, SiteConfig
 from streamproc.core.messages import Intervals
 from streamproc.core.sums import Sums, add, closed, due, skipped
 from streamproc.stages.scada import ScadaStage
-from streamproc.values import TOPIC_INTERVALS, Output
+from streamproc.stages.scada_area import AreaPlan
+from streamproc.values import TOPIC_INTERVALS, TOPIC_SCADA, Output
 
 QUARTER_S = 900
 FIRST = 1_790_000_100 // QUARTER_S + 1  # the first whole quarter after the T0 of the records
@@ -183,3 +186,30 @@ def test_sums_count_what_is_late_and_say_when_they_are_due() -> None:
     taken = sums.taken(np.array([1, -1, 0]))
     assert taken.seen.tolist() == [6, -1, 6]
     assert taken.start == 7
+
+
+def test_a_point_that_speaks_once_an_hour_stands_for_its_hour_and_nobody_waits_for_it() -> None:
+    points = (
+        PointTable(id="A", area="north", unit="MW", scan_ms=60_000),
+        PointTable(id="H", area="north", unit="MW", scan_ms=3_600_000),
+    )
+    plan = AreaPlan.of("north", "main", points, frozenset())
+    assert [(grid.interval_min, grid.columns.tolist()) for grid in plan.grids] == [(1, [0]), (15, [1])]
+    assert plan.quarter.wait_ns == 90 * 1_000_000_000
+    stage = ScadaStage(SiteConfig(point=points), None)
+    state, told = stage.fresh(), []
+    begin_us = 1_700_000_000_000_000 // 3_600_000_000 * 3_600_000_000
+    for minute in range(125):
+        values = [("A", 1.0 + minute)] + ([("H", 50.0 + minute)] if minute % 60 == 0 else [])
+        batch = {
+            "area": "north",
+            "points": [
+                {"id": name, "value": value, "ts_us": begin_us + minute * 60_000_000}
+                for name, value in values
+            ],
+        }
+        record = Record(TOPIC_SCADA, 0, minute, 0, b"north", json.dumps(batch).encode())
+        step = stage.step(state, [record])
+        state = step.state
+        told += [json.loads(o.value) for o in step.outputs if o.topic == TOPIC_INTERVALS]
+    assert [one["means"][1] for one in told] == [50.0] * 4 + [110.0] * 4
