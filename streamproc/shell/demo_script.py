@@ -31,7 +31,7 @@ FIND_S = 5.0  # an alert whose onset is within this time after an event is about
 EARLY_S = 0.1  # onsets are whole instants; an event between two shows in the next one
 HISTORY_S, HISTORY_STEP_S, LIVE_STEP_S = 190 * 60, 60, 2  # the forecast model wants three hours
 
-HISTORY_DAYS = 15  # quarter hours, for the 48-hour forecasts and their bands
+HISTORY_DAYS = 8  # quarter hours, for the 48-hour forecasts and their bands
 QUARTER_S = 900
 AHEAD_SERIES = "F01_mw"
 

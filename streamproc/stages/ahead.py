@@ -24,7 +24,7 @@ from streamproc.config import SiteConfig
 from streamproc.core.ahead.bands import JUDGED, Bands
 from streamproc.core.ahead.believe import NAMES as VERDICTS
 from streamproc.core.ahead.believe import Usual
-from streamproc.core.ahead.days import STEP_MIN, STEP_NS
+from streamproc.core.ahead.days import PER_DAY, STEP_MIN, STEP_NS
 from streamproc.core.ahead.issue import MODEL, REASONS, Ahead, Issue, Offsets, issue
 from streamproc.core.ahead.known import Known, Told, known_at, told
 from streamproc.core.ahead.memory import FIGURES, WEIGHT_MIN, Memory, note, take_in
@@ -146,7 +146,7 @@ class AheadStage:
                 continue
             if area is not None and number < area.memory.start:
                 counts["late", read.area] += 1
-                area = _turned(area)
+                area = _turned(area, number)
                 state = replace(state, areas={**state.areas, read.area: area})
                 if area.memory.start >= 0:
                     continue
@@ -309,8 +309,13 @@ def _series(area: AreaAhead | None, read: Intervals) -> tuple[tuple[str, ...], t
     return tuple(every), tuple(every.values())
 
 
-def _turned(area: AreaAhead) -> AreaAhead:
-    """Return an area after a late record; after LATE_MAX of them its time has gone back, and only the bands stay."""
+def _turned(area: AreaAhead, number: int) -> AreaAhead:
+    """Return an area after a late record; after LATE_MAX that are over a day late its time has gone back.
+
+    Then only the bands stay. What is less late is told twice, or came behind its history (`backfill`).
+    """
+    if area.memory.start - number <= PER_DAY:
+        return area
     if area.late + 1 < LATE_MAX:
         return replace(area, late=area.late + 1)
     old = area.memory

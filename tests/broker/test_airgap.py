@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from deploy_rig import clean_environment, install_words, offline, run, wheelhouse
 
-DEMO_S = 20
+DEMO_S = 30
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ def board() -> Board:
         "streamproc / 3 Forecasts and recommendations",
         "Forecasts per area, how often their band was right, and setpoint advice. The values stand in "
         "grid.forecasts.v1 and grid.setpoints.v1; no series here names a point.",
-        (_glance(), _forecasts(), _ahead(), _regulation(), _intake(), _advice()),
+        (_glance(), _forecasts(), _ahead(), _intake(), _advice()),
     )
 
 
@@ -119,32 +119,6 @@ def _ahead() -> Row:
                 "sum(streamproc_forecast_benched_series)",
                 steps=((1, YELLOW),),
                 width=THIRD,
-            ),
-        ),
-    )
-
-
-def _regulation() -> Row:
-    return Row(
-        "Regulation need",
-        (
-            lines(
-                "Made, by area",
-                "Forecasts per minute of the next 15 minutes' lowest and highest frequency: two in each minute, four "
-                "where the area's MW per Hz are known. None are made while most of the last 15 minutes is unknown.",
-                [Query(f"60 * {rate('streamproc_regulation_forecasts_total', 'area')}", "{{area}}")],
-            ),
-            lines(
-                "Coverage, by area and side",
-                "Recent share of minima and maxima inside the P05..P95 that was told before. It should be 0.9; a few "
-                "hours say little, because a window lasts 15 minutes.",
-                [
-                    Query(
-                        "min by (area, side) (streamproc_regulation_coverage_ratio)",
-                        "{{area}} {{side}}",
-                    )
-                ],
-                "percentunit",
             ),
         ),
     )
