@@ -34,8 +34,7 @@ demo: .venv/.installed-demo  ## the whole path on this machine: BROKER=memory|ka
 test: .venv/.installed-test  ## lint, types, layers and all tests on a real Apache Kafka
 	@.ci/tools java mvn tshark promtool prometheus alertmanager systemd-analyze kustomize
 	@$(MAKE) --no-print-directory lint
-	@mkdir -p .cache
-	pytest --basetemp=.cache/pytest --durations=12 $(TESTS)
+	@.ci/tests $(TESTS)
 
 lint: .venv/.installed-test  ## ruff, mypy, import-linter
 	ruff check .

@@ -5,10 +5,21 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command does, before numpy is imported
+
+
+LIVE = Path(__file__).parent / "broker"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs processes against the clock: `.ci/tests` runs it alone, the rest on two cores."""
+    for item in items:
+        if LIVE in item.path.parents:
+            item.add_marker(pytest.mark.alone)
 
 
 @pytest.hookimpl(trylast=True)

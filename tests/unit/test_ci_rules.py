@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("name", ["run", "tools", "venv"])
+@pytest.mark.parametrize("name", ["run", "tests", "tools", "venv"])
 def test_a_script_is_valid_shell_and_may_be_run(name: str) -> None:
     script = ROOT / ".ci" / name
     shell = script.read_text().splitlines()[0].removeprefix("#!")

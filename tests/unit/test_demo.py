@@ -196,6 +196,7 @@ def worker_pids(directory: Path) -> list[int]:
     return found
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_within_half_a_minute_a_visitor_has_seen_everything(tmp_path: Path) -> None:
     demo = running(tmp_path, "--seconds", "30")
@@ -211,6 +212,7 @@ def test_within_half_a_minute_a_visitor_has_seen_everything(tmp_path: Path) -> N
     assert worker_pids(tmp_path) == []
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_ctrl_c_ends_all_of_it_in_under_three_seconds(tmp_path: Path) -> None:
     demo = running(tmp_path)
@@ -229,6 +231,7 @@ def test_ctrl_c_ends_all_of_it_in_under_three_seconds(tmp_path: Path) -> None:
     assert worker_pids(tmp_path) == []
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_demo_that_shows_too_little_in_its_time_says_what_is_missing(tmp_path: Path) -> None:
     demo = running(tmp_path, "--seconds", "5")
