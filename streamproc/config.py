@@ -155,6 +155,33 @@ class AdviseTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     hold_min: int = 5  # anti-hunting: no reversal of a recommendation within this time
 
 
+class ApplicationTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[[application]]`: an application that may ask. With one, nobody else may."""
+
+    name: str  # in metrics and messages; the common name of its certificate under mutual TLS
+    key: str | None = None  # "env:NAME" or "file:PATH"; None: only by certificate
+    rate_per_s: float = 0.0  # requests a second; 0: no limit
+    at_once: int = 64  # requests at the same time
+
+
+class ServeTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[serve]`: the models for other applications (`streamproc serve`)."""
+
+    host: str = "127.0.0.1"  # address of HTTP and gRPC
+    http_port: int = 8100  # 0: any free port, printed at the start
+    grpc_port: int = 8101  # 0: any free port, printed at the start; -1: no gRPC
+    timeout_ms: int = 5000  # a request is answered within this, or refused
+    body_max_bytes: int = 16_777_216  # of one request
+    batch_rows_max: int = 256  # rows of one call of a model
+    batch_wait_us: int = 0  # wait for company; 0: only what is there already
+    queue_rows_max: int = 4096  # rows that wait for one model; beyond it 503
+    rate_per_s: float = 0.0  # requests a second of one address, where no client is declared; 0: no limit
+    at_once: int = 256  # requests of one address at the same time, where no client is declared
+    cert_file: str | None = None  # PEM, for TLS, together with key_file
+    key_file: str | None = None  # PEM, for TLS, together with cert_file
+    client_ca_file: str | None = None  # PEM: who signs the certificates of clients (mutual TLS)
+
+
 class SiteConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file. Every table has defaults, so an empty file is a valid site."""
 
@@ -166,7 +193,9 @@ class SiteConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     oscillation: OscillationTable = OscillationTable()
     decide: DecideTable = DecideTable()
     advise: AdviseTable = AdviseTable()
+    serve: ServeTable = ServeTable()
     detector: dict[str, dict[str, float | int | str | bool]] = {}
     area: tuple[AreaTable, ...] = ()
     point: tuple[PointTable, ...] = ()
     resource: tuple[ResourceTable, ...] = ()
+    application: tuple[ApplicationTable, ...] = ()

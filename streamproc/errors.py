@@ -6,6 +6,7 @@
     ├── StateError       a state blob is not ours or of another version: start from the input
     ├── RecordingError   a recording cannot be read: file, place, what was expected
     ├── DataError        a series cannot be used as asked: file, row, column, value, rule, what to do
+    ├── RequestError     an application asked for something that cannot be answered: status and sentence
     └── ShellError       the broker refused us and nothing can be written: exit without committing
 
 Bad *data* is never an exception: it is NaN plus a quality bit, or a `Rejection` value with a reason.
@@ -34,6 +35,14 @@ class RecordingError(StreamprocError):
 
 class DataError(StreamprocError):
     """A series cannot be used as asked (too short, no number, no such column); the message says what to do."""
+
+
+class RequestError(StreamprocError):
+    """A request of another application is refused. `status` is the one of HTTP."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class ShellError(StreamprocError):

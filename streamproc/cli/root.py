@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "streamproc.cli.run",
         "run the worker: frames and measurements in; alerts, forecasts and advice out",
     ),
+    "serve": ("streamproc.cli.serve", "offer the models to other applications: Open Inference Protocol v2"),
     "demo": (
         "streamproc.cli.demo",
         "show the whole path on this machine, with real captures and a simulated grid",

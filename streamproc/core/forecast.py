@@ -119,6 +119,11 @@ def close(grid: Grid, forecaster: Forecaster | None) -> tuple[Grid, Issue]:
     return replace(grid, told=np.concatenate([grid.told[:, 1:], newest], axis=1)), issue
 
 
+def issue_of(history: F32, interval_min: int, forecaster: Forecaster | None) -> Issue:
+    """Return the forecasts that follow from histories (n_series, n_row) alone; times count from 0, coverage is unknown."""
+    return _issue(replace(Grid.fresh(interval_min, history.shape[0]), history=history), forecaster)
+
+
 def skip_to(grid: Grid, number: int) -> Grid:
     """Return the grid whose open interval is `number`, far away: everything before it is unknown."""
     fresh = Grid.fresh(grid.interval_min, grid.n_series)

@@ -106,7 +106,7 @@ class OnnxAhead:
         self.digest = manifest.model.digest
         self.shape = Shape(arrays["quantile"], arrays["scale"])
         self.known_names = tuple(known.name for known in manifest.known)
-        self._session = session
+        self.session = session
         self._names = sorted(edge.name for edge in session.get_inputs())
         self._outputs = {edge.name for edge in session.get_outputs()}
         self._rows = {name: row for row, name in enumerate(manifest.series.ids)}
@@ -173,7 +173,7 @@ class OnnxAhead:
         def ask(start: int) -> None:
             part = slice(start, start + CHUNK)
             mine = feed | {"history": given.history[part], "series": rows[part]}
-            out[part] = self._session.run([name], {key: mine[key] for key in self._names})[0]
+            out[part] = self.session.run([name], {key: mine[key] for key in self._names})[0]
 
         try:
             # ONNX Runtime lets go of the interpreter: chunks run side by side, each with the same answer as alone.

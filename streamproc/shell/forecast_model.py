@@ -104,6 +104,11 @@ class OnnxForecaster:
         joined = "|".join(tables[minutes].digest for minutes in sorted(tables))
         return cls(sessions, hashlib.sha256(joined.encode()).hexdigest())
 
+    @property
+    def sessions(self) -> Mapping[int, Any]:
+        """Return the session of each interval in minutes."""
+        return self._sessions
+
     def predict(self, interval_min: int, history: F32) -> F32:
         """Return the quantiles (n_series, 7, n_step) of histories (n_series, n_row); raises ModelError."""
         try:

@@ -25,8 +25,9 @@ import msgspec
 
 from streamproc.config import BrokerTable, SiteConfig
 from streamproc.errors import ConfigError
+from streamproc.shell.site_breach import Breach
 from streamproc.shell.site_lines import Path, key_lines, line_of
-from streamproc.shell.site_rules import Breach, breaches
+from streamproc.shell.site_rules import breaches
 
 _TYPE_WORDS = {
     "str": "a string",
@@ -77,18 +78,18 @@ def parse_site(text: str, name: str = "site.toml") -> SiteConfig:
     return config
 
 
-def secret(reference: str) -> str:
-    """Return the secret behind "env:NAME" or "file:PATH"; raise ConfigError without showing it."""
+def secret(reference: str, key: str = "broker.sasl_password") -> str:
+    """Return the secret behind "env:NAME" or "file:PATH" at a key; raise ConfigError without showing it."""
     where, _, name = reference.partition(":")
     if where == "env":
         value = os.environ.get(name, "")
         if not value:
-            raise ConfigError(f"the environment variable {name} of broker.sasl_password is not set")
+            raise ConfigError(f"the environment variable {name} of {key} is not set")
         return value
     try:
         return FilePath(name).read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the file {name} of broker.sasl_password cannot be read") from error
+        raise ConfigError(f"the file {name} of {key} cannot be read") from error
 
 
 def client_settings(broker: BrokerTable) -> dict[str, Any]:

@@ -13,17 +13,18 @@ from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path as FilePath
-from typing import Any, NamedTuple
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
 from streamproc.config import PointTable, ResourceTable, SiteConfig
 from streamproc.shell.manifest import OVERRIDES
+from streamproc.shell.site_breach import SECRET, Breach
 from streamproc.shell.site_lines import Path
+from streamproc.shell.site_serve import serve_breaches
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # what can be a key, a label and a part of a file name
-SECRET = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)")
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+):\d{1,5}")
 
 # May be zero; every other number whose name says time, size or count must be above zero.
@@ -59,14 +60,6 @@ KIND_UNITS: Mapping[str, tuple[str, ...]] = {
     "weather": ("degC", "W/m2", "m/s"),
     "state": ("state",),
 }
-
-
-class Breach(NamedTuple):
-    """One broken rule: where, what stands there, what must hold."""
-
-    path: Path
-    value: object
-    rule: str
 
 
 def breaches(config: SiteConfig, given: Mapping[str, Any]) -> Iterator[Breach]:
@@ -372,4 +365,5 @@ CHECKS: tuple[Callable[[SiteConfig], Iterator[Breach]], ...] = (
     _time_zone,
     _resources,
     _detectors,
+    serve_breaches,
 )
