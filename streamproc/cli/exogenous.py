@@ -100,7 +100,8 @@ def records_of(told: Sequence[Told], area: str, units: Mapping[str, str]) -> Ite
     import numpy as np
 
     from streamproc.core.iso_time import iso_time
-    from streamproc.core.messages import JSON_SIZE_MAX, Exogenous, encode
+    from streamproc.core.messages import Exogenous, encode
+    from streamproc.core.wire import JSON_SIZE_MAX
     from streamproc.errors import DataError
     from streamproc.values import TOPIC_EXOGENOUS, Record
 

@@ -29,8 +29,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from streamproc.core.messages import Reason, Refusal, ScadaBatch, ScadaPoint, read_json
+from streamproc.core.messages import ScadaBatch, ScadaPoint
 from streamproc.core.quality import BAD_DATA, SUSPECT_DATA
+from streamproc.core.wire import Reason, Refusal, read_json
 from streamproc.values import F64, I64, U32, Bool, Record
 
 HOUR_NS = 3_600_000_000_000

@@ -24,7 +24,8 @@ from aiokafka.errors import KafkaError
 
 from streamproc.config import SiteConfig
 from streamproc.core.iso_time import iso_time
-from streamproc.core.messages import Exogenous, Intervals, Refusal, decode
+from streamproc.core.messages import Exogenous, Intervals, decode
+from streamproc.core.wire import Refusal
 from streamproc.errors import DataError, ShellError
 from streamproc.shell.site_file import client_settings
 from streamproc.shell.topics import wire_name

@@ -35,7 +35,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Generic, TypeVar
 
-from streamproc.core.messages import dead_letter
+from streamproc.core.wire import dead_letter
 from streamproc.errors import ShellError, StateError
 from streamproc.shell.ledger import Tp
 from streamproc.shell.metrics import Stopwatch

@@ -23,7 +23,6 @@ from streamproc.core.messages import (
     Forecast,
     Health,
     Intervals,
-    Message,
     Operator,
     Precondition,
     Quantiles,
@@ -32,6 +31,7 @@ from streamproc.core.messages import (
     Setpoint,
     encode,
 )
+from streamproc.core.wire import Message
 from streamproc.shell.topics import DEAD_LETTER_RETENTION_MS, INPUTS, TOPICS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

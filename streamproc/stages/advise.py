@@ -26,8 +26,9 @@ from streamproc.core.advice_plan import Move, Solve
 from streamproc.core.advice_text import AdviseSettings, OpenAdvice
 from streamproc.core.advise import REFUSED, ActiveAlert, GroupState, View, advise, expired, unfounded
 from streamproc.core.blob import pack_tree, unpack_tree
-from streamproc.core.messages import Alert, Forecast, Reason, Refusal, dead_letter, decode, encode
+from streamproc.core.messages import Alert, Forecast, decode, encode
 from streamproc.core.quantiles import NAMES
+from streamproc.core.wire import Reason, Refusal, dead_letter
 from streamproc.errors import StateError
 from streamproc.values import (
     SILENT,

@@ -30,17 +30,9 @@ from streamproc.core.ahead.known import Known, Told, known_at, told
 from streamproc.core.ahead.memory import FIGURES, WEIGHT_MIN, Memory, note, take_in
 from streamproc.core.ahead.reconcile import sums_of
 from streamproc.core.blob import pack_tree, unpack_tree
-from streamproc.core.messages import (
-    Exogenous,
-    Forecast,
-    Intervals,
-    Quantiles,
-    Reason,
-    Refusal,
-    dead_letter,
-    decode,
-)
+from streamproc.core.messages import Exogenous, Forecast, Intervals, Quantiles, decode
 from streamproc.core.quantiles import NAMES
+from streamproc.core.wire import Reason, Refusal, dead_letter
 from streamproc.errors import StateError
 from streamproc.values import (
     F32,

@@ -12,17 +12,9 @@ from streamproc.config import SiteConfig
 from streamproc.core.blob import pack_tree, unpack_tree
 from streamproc.core.decide import DecideSettings, DecideState, acknowledge, take_finding
 from streamproc.core.disturbance import Disturbance
-from streamproc.core.messages import (
-    Alert,
-    Finding,
-    Operator,
-    Reason,
-    Refusal,
-    dead_letter,
-    decode,
-    encode,
-)
+from streamproc.core.messages import Alert, Finding, Operator, decode, encode
 from streamproc.core.open_alert import OpenAlert
+from streamproc.core.wire import Reason, Refusal, dead_letter
 from streamproc.errors import StateError
 from streamproc.values import (
     SILENT,

@@ -36,19 +36,13 @@ from streamproc.core.forecast import (
     coverage,
     skip_to,
 )
-from streamproc.core.messages import (
-    Forecast,
-    Quantiles,
-    Reason,
-    Refusal,
-    dead_letter,
-    encode,
-)
+from streamproc.core.messages import Forecast, Quantiles, encode
 from streamproc.core.point_limits import point_findings, watermark
 from streamproc.core.point_stale import stale_findings, stale_points
 from streamproc.core.quantiles import NAMES
 from streamproc.core.scada import AreaClock, LastValues, Points, in_time, newer, read_batch
 from streamproc.core.sums import Sums, add, due
+from streamproc.core.wire import Reason, Refusal, dead_letter
 from streamproc.errors import StateError
 from streamproc.stages.scada_area import (
     AreaPlan,

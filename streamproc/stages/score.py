@@ -42,10 +42,10 @@ from streamproc.core.describe import Describer
 from streamproc.core.detector import AreaModel
 from streamproc.core.findings import area_findings
 from streamproc.core.grid import from_grid
-from streamproc.core.messages import Reason
 from streamproc.core.samples import Samples, no_samples
 from streamproc.core.source_quality import quality_rules
 from streamproc.core.stream_clock import AlignSettings
+from streamproc.core.wire import Reason
 from streamproc.stages.score_regulation import Regulation, coverage_gauges, summed, tell
 from streamproc.stages.score_state import (
     ScoreState,

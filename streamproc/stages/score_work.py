@@ -10,7 +10,7 @@ import numpy as np
 from streamproc.core.align import Aligned
 from streamproc.core.area import Scored
 from streamproc.core.c37118 import Decoded, Rejection
-from streamproc.core.messages import dead_letter
+from streamproc.core.wire import dead_letter
 from streamproc.stages.score_regulation import Ended
 from streamproc.values import F64, Counts, Output, Record
 

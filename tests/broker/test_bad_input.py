@@ -16,7 +16,7 @@ from live_rig import RECORD_SIZE_MAX, Came, Feed, Live, Probes, Sent, Series, Ta
 
 from streamproc.config import AreaTable, PointTable
 from streamproc.core.iso_time import iso_time
-from streamproc.core.messages import DEAD_LETTER_SIZE_MAX
+from streamproc.core.wire import DEAD_LETTER_SIZE_MAX
 from streamproc.simulate.events import GridEvent
 from streamproc.simulate.fleet import Fleet, FleetSettings
 from streamproc.values import (

@@ -12,22 +12,18 @@ from hypothesis import strategies as st
 
 from streamproc.core.iso_time import iso_time
 from streamproc.core.messages import (
-    JSON_SIZE_MAX,
     Alert,
     Finding,
     Forecast,
     Health,
     Operator,
-    Reason,
-    Refusal,
     ScadaBatch,
     ScadaPoint,
     Setpoint,
-    dead_letter,
     decode,
     encode,
-    read_json,
 )
+from streamproc.core.wire import JSON_SIZE_MAX, Reason, Refusal, dead_letter, read_json
 from streamproc.values import Record
 
 GOOD = {"schema": "scada/1", "area": "north", "points": [{"id": "F1.P", "value": 1.5, "ts_us": 1}]}

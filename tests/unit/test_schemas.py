@@ -13,7 +13,8 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from streamproc import pipeline, values
 from streamproc.cli import root
 from streamproc.config import SiteConfig
-from streamproc.core.messages import MESSAGES, Refusal, decode, encode
+from streamproc.core.messages import MESSAGES, decode, encode
+from streamproc.core.wire import Refusal
 from streamproc.shell.offline import make_path
 from streamproc.shell.schema_files import asyncapi, examples, files, schema_of
 from streamproc.shell.topics import INPUTS, TOPICS, wanted_topics

@@ -13,7 +13,8 @@ from itertools import islice
 from pathlib import Path
 
 from streamproc.config import SiteConfig
-from streamproc.core.messages import Alert, Refusal, decode
+from streamproc.core.messages import Alert, decode
+from streamproc.core.wire import Refusal
 from streamproc.shell.explain import points
 from streamproc.shell.explain.ear import Ear
 from streamproc.shell.explain.evidence import LEAD_S, POST_S, PRE_S, Evidence, gather
