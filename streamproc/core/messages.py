@@ -69,13 +69,33 @@ class Replay(Message, frozen=True, kw_only=True):
     to_ts_us: TimeUs
 
 
+class Held(Message, frozen=True, kw_only=True):
+    """Why an alert is not annunciated, by an operator's word."""
+
+    by: Name
+    reason: Name
+    until_ts_us: TimeUs | None = None  # null: until it is returned to service
+    one_shot: bool = False  # over when the condition returns to normal
+
+
+class Command(Message, frozen=True, kw_only=True):
+    """The last command to an alert and its result."""
+
+    command_id: str
+    action: str
+    user: str
+    ts_us: TimeUs
+    result: Literal["done", "repeated", "late", "refused"]
+    reason: str = ""
+
+
 class Alert(Message, frozen=True, kw_only=True):
     """One transition of one alert. Key of the record: `alert_id`; `seq` counts the transitions from 1."""
 
     schema: Literal["alert/1"] = "alert/1"
     alert_id: str
     seq: Count
-    state: Literal["NORM", "UNACK", "ACKED", "RTNUN"]
+    state: Literal["NORM", "UNACK", "ACKED", "RTNUN", "SHLVD", "DSUPR", "OOSRV"]
     family: Literal["grid", "quality", "service"]
     kind: str
     priority: Priority
@@ -102,17 +122,28 @@ class Alert(Message, frozen=True, kw_only=True):
     ack_comment: str | None = None
     disturbance: Disturbance | None = None
     replay: Replay | None = None
+    held: Held | None = None  # shelved or out of service: who, why, until when
+    suppressed_by: str | None = None  # the alert that stands above this one
+    latched: bool = False  # the condition has gone; held until an operator resets it
+    unknown_since_ts_us: TimeUs | None = None  # its sources cannot be evaluated since: the state is held
+    unknown_s: float | None = None
+    command: Command | None = None  # what became of the last command of an operator
 
 
 class Operator(Message, frozen=True, kw_only=True):
-    """What an operator did. In this release only `acknowledge` is carried out."""
+    """What an operator says to an alert (`core.command`) or to a recommendation (`accept`, `reject`, `not_now`)."""
 
     schema: Literal["operator/1"] = "operator/1"
     action: str
-    alert_id: str
+    alert_id: str = ""
+    recommendation_id: str = ""
     user: Name
     ts_us: TimeUs
     comment: str = ""
+    reason: str = ""  # of a shelf, an outage, a rejection: required there
+    until_ts_us: TimeUs = 0  # end of a shelf
+    one_shot: bool = False  # the shelf is over when the condition returns to normal
+    command_id: str = ""  # "": a hash of all of it
 
 
 class ScadaPoint(Message, frozen=True, kw_only=True):
