@@ -77,6 +77,8 @@ PROPERTIES: Mapping[str, str] = {
     # of 9.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
+    # Its default of 128 MB is half of a small heap, in one piece: now and then there is no such piece, and no broker.
+    "log.cleaner.dedupe.buffer.size": str(8 << 20),
 }
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
