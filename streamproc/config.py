@@ -98,6 +98,25 @@ class DecideTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     group_window_ms: int = 15000  # a raise this soon after the last new member of an open alert belongs to it
     quiet_ms: int = 5000  # all conditions clear for this long: returned to normal
     sources_max: int = 50  # sources listed in one record
+    shelve_max_min: int = 720  # longest shelf that an operator may set
+    hold_max_s: int = 300  # an active alert without usable data for so long: "cannot evaluate"
+    latch: tuple[str, ...] = ()  # patterns of rules whose alerts stay until an operator resets them
+
+
+class PositionTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[[position]]`: who may speak to the alerts of an operator position. Without one, anybody."""
+
+    name: str  # as in `[[area]] position`
+    users: tuple[str, ...]  # names that its commands may bear
+
+
+class SuppressTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[[suppress]]`: what is not annunciated while its cause is. Never priority 1; always on the record and counted."""
+
+    rule: str  # what is suppressed: pattern of rules, such as point_low:*
+    source: str = "*"  # pattern of sources
+    while_rule: str  # while an alert with this rule is active in the same area
+    while_source: str = "*"  # pattern of its sources
 
 
 class AreaTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -196,6 +215,8 @@ class SiteConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     serve: ServeTable = ServeTable()
     detector: dict[str, dict[str, float | int | str | bool]] = {}
     area: tuple[AreaTable, ...] = ()
+    position: tuple[PositionTable, ...] = ()
+    suppress: tuple[SuppressTable, ...] = ()
     point: tuple[PointTable, ...] = ()
     resource: tuple[ResourceTable, ...] = ()
     application: tuple[ApplicationTable, ...] = ()

@@ -20,8 +20,11 @@ def pack_tree(kind: str, tree: dict[str, Any]) -> bytes:
     return zlib.compress(msgspec.msgpack.encode({"kind": kind, "tree": _plain(tree)}), 1)
 
 
-def unpack_tree(kind: str, blob: bytes) -> dict[str, Any]:
-    """Return the tree of `pack_tree`; raises StateError for a foreign, damaged or too large blob."""
+def unpack_tree(kind: str, blob: bytes, *older: str) -> dict[str, Any]:
+    """Return the tree of `pack_tree`; raises StateError for a foreign, damaged or too large blob.
+
+    `older`: kinds of before an upgrade that the reader understands too.
+    """
     try:
         inflate = zlib.decompressobj()
         raw = inflate.decompress(blob, SIZE_MAX)
@@ -29,7 +32,7 @@ def unpack_tree(kind: str, blob: bytes) -> dict[str, Any]:
         found, tree = content["kind"], content["tree"]
     except (zlib.error, msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
         raise StateError(f"the state blob cannot be read: {error}") from error
-    if found != kind:
+    if found not in {kind, *older}:
         raise StateError(f"the state blob is {found!r}, expected {kind!r}")
     return dict(tree)
 

@@ -9,10 +9,12 @@ oscillation is another, also where the same PMUs see it, and so is a raise that 
     update   the peak of the leading rule grew, the sources doubled: told at most once a second, never forgotten
     describe what kind of disturbance, where, how big: told each time, within the same alert
     clear    all members clear for `quiet`: RTNUN (or NORM when it was acknowledged)
-    bad data is not here: conditions hold while the input is unknown
+    bad data is not here: conditions hold while the input is unknown (`core.alarm_logic`)
 
-All times are event times, microseconds UTC; only an acknowledgement carries the operator's. A finding that comes twice
-changes nothing. Alerts that are over are forgotten when nothing can join them any more; what nobody acknowledged stays.
+What is shelved, suppressed or out of service takes in what its own members do and nothing else: a raise from elsewhere,
+or one that stands out, is a new alert. All times are event times, microseconds UTC; only a command carries the
+operator's. A finding that comes twice changes nothing. Alerts that are over are forgotten when nothing can join them any
+more; what nobody acknowledged stays.
 """
 
 from __future__ import annotations
@@ -20,12 +22,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from streamproc.core.alarm import after
+from streamproc.core.alarm import QUIET, after
+from streamproc.core.alarm_logic import (
+    BLIND_RULES,
+    CANNOT_EVALUATE,
+    SILENT_RULES,
+    Suppress,
+    doubted,
+    suppressed,
+)
+from streamproc.core.alarm_time import UPDATE_INTERVAL_US, passed
+from streamproc.core.command import Rules, carried_out
 from streamproc.core.messages import Alert, Finding, Operator
-from streamproc.core.open_alert import ACTIVE, OpenAlert, as_message, first_in, led_by, opened, peak, peaked
+from streamproc.core.open_alert import (
+    ACTIVE,
+    OpenAlert,
+    as_message,
+    first_in,
+    led_by,
+    opened,
+    peak,
+    peaked,
+    unheld,
+)
 
 SEEN_MAX = 512  # finding ids remembered per area: more than a re-delivery after a restart can bring
-UPDATE_INTERVAL_US = 1_000_000  # an alert that only grows is told again at most once a second
 AGAIN_US = 10_000_000  # so long after its onset all of a disturbance has shown itself
 OUTSTANDING = 2.0  # times the largest score of an alert
 # Beyond it the oldest that returned to normal are forgotten here; their records stay in the topic.
@@ -34,11 +55,15 @@ OPEN_ALERTS_MAX = 2_000
 
 @dataclass(frozen=True, slots=True)
 class DecideSettings:
-    """The site file's `[decide]`, in microseconds."""
+    """The site file's `[decide]`, `[[suppress]]` and `[[position]]`, in microseconds. `latch`: patterns of rules."""
 
     group_window_us: int
     quiet_us: int
     sources_max: int
+    hold_max_us: int
+    latch: tuple[str, ...]
+    suppress: tuple[Suppress, ...]
+    rules: Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +78,16 @@ def take_finding(
     state: DecideState, finding: Finding, settings: DecideSettings
 ) -> tuple[DecideState, list[Alert]]:
     """Return the state after a finding and the transitions to tell."""
+    area, ts_us = finding.area, finding.ts_us
     if finding.type == "watermark":  # the same time twice changes nothing: no need to remember its id
-        return _pass_time(state, finding.area, finding.ts_us, settings)
-    seen = state.seen.get(finding.area, ())
+        state, told = _pass_time(state, area, ts_us, settings)
+        state, more = _related(state, area, ts_us, settings, doubts=True)
+        return state, told + more
+    seen = state.seen.get(area, ())
     if finding.finding_id in seen:
         return state, []
-    state = replace(state, seen={**state.seen, finding.area: (*seen, finding.finding_id)[-SEEN_MAX:]})
-    state, told = _pass_time(state, finding.area, finding.ts_us, settings)
+    state = replace(state, seen={**state.seen, area: (*seen, finding.finding_id)[-SEEN_MAX:]})
+    state, told = _pass_time(state, area, ts_us, settings)
     if finding.type == "raise":
         state, more = _raise(state, finding, settings)
     elif finding.type == "update":
@@ -68,21 +96,38 @@ def take_finding(
         state, more = _describe(state, finding, settings)
     else:
         state, more = _clear(state, finding), []
-    return state, told + more
+    blinding = finding.rule in BLIND_RULES or finding.rule in SILENT_RULES
+    state, last = _related(state, area, ts_us, settings, doubts=blinding)
+    return state, told + more + last
 
 
-def acknowledge(
+def command(
     state: DecideState, said: Operator, settings: DecideSettings
-) -> tuple[DecideState, list[Alert]]:
-    """Return the state after an acknowledgement; an alert that needs none stays as it is."""
-    alert = state.alerts[said.alert_id]
-    following = after(alert.state, "acknowledge")
-    if following == alert.state:
-        return state, []
+) -> tuple[DecideState, list[Alert], str]:
+    """Return the state after an operator's command, what is told of it, and its result."""
+    alert = carried_out(state.alerts[said.alert_id], said, settings.rules)
     told_us = alert.told_us  # event time: the operator's clock must not hold back what the grid says next
-    alert = replace(alert, state=following, ack_by=said.user, ack_comment=said.comment or None)
     state, told = _tell(state, alert, max(said.ts_us, told_us), settings)
-    return _kept(state, replace(state.alerts[alert.alert_id], told_us=told_us)), told
+    result = "" if alert.command is None else alert.command.result
+    return _kept(state, replace(state.alerts[alert.alert_id], told_us=told_us)), told, result
+
+
+def _related(
+    state: DecideState, area: str, ts_us: int, settings: DecideSettings, *, doubts: bool
+) -> tuple[DecideState, list[Alert]]:
+    """What the alerts of an area mean for each other by now."""
+    told: list[Alert] = []
+    changed: list[OpenAlert] = []
+    if doubts and any(a.unknown_us is not None or a.family != "grid" for a in state.alerts.values()):
+        changed = doubted(_of_area(state, area), ts_us, settings.hold_max_us)
+    for alert in changed:
+        state, more = _tell(state, alert, max(ts_us, alert.told_us), settings)
+        told += more
+    if settings.suppress:
+        for alert in suppressed(_of_area(state, area), ts_us, settings.suppress):
+            state, more = _tell(state, alert, max(ts_us, alert.told_us), settings)
+            told += more
+    return state, told
 
 
 def _raise(state: DecideState, finding: Finding, settings: DecideSettings) -> tuple[DecideState, list[Alert]]:
@@ -96,6 +141,19 @@ def _raise(state: DecideState, finding: Finding, settings: DecideSettings) -> tu
         return _tell(state, alert, finding.ts_us, settings)
     if all(finding.ts_us <= before.members.get(key, ACTIVE) for key in new_members):
         return state, []  # so old that its id is no longer remembered: these have cleared since
+    alert = _joined(before, finding, first, new_members)
+    worse = alert.priority < before.priority or alert.onset_us < before.onset_us
+    if worse or alert.state != before.state:
+        return _tell(state, alert, finding.ts_us, settings)
+    if before.returned or before.latched or len(alert.sources) >= 2 * alert.told_sources:
+        return _grown(state, alert, finding.ts_us, settings)
+    return _kept(state, alert), []
+
+
+def _joined(
+    before: OpenAlert, finding: Finding, first: tuple[int, str], new_members: dict[tuple[str, str], int]
+) -> OpenAlert:
+    """Return the alert with the members of a raise."""
     # What chatters keeps no group open: a new event among its raises must not be taken for more of the same.
     spreads = not new_members.keys() <= before.members.keys()
     alert = replace(
@@ -104,25 +162,22 @@ def _raise(state: DecideState, finding: Finding, settings: DecideSettings) -> tu
         last_raise_us=max(before.last_raise_us, finding.ts_us) if spreads else before.last_raise_us,
         cleared_us=None,
         flags=before.flags | finding.quality,
-        state=after(before.state, "raise"),
+        state=after(after(before.state, "clear") if before.latched else before.state, "raise"),
+        latched=False,
+        returned=False,
     )
     if finding.priority < before.priority:
-        alert = replace(led_by(alert, finding), state=after(alert.state, "worsen"))
+        alert = led_by(alert, finding)
+        if after(alert.state, "worsen") != alert.state:
+            alert = unheld(alert, "worsen", finding.ts_us)
     elif finding.rule == alert.rule:
         alert = peaked(alert, finding)
     # First-in is the earliest onset; of the same onset, that of the higher priority.
     if (first[0], finding.priority) < (alert.onset_us, before.priority):
         alert = replace(alert, onset_us=first[0], source=first[1])
     if alert.state != before.state:  # UNACK again: what was said of the time before does not hold for this
-        alert = replace(alert, ack_by=None, ack_comment=None)
-    again = (
-        alert.state != before.state or alert.priority < before.priority or alert.onset_us < before.onset_us
-    )
-    if again:
-        return _tell(state, alert, finding.ts_us, settings)
-    if len(alert.sources) >= 2 * alert.told_sources:
-        return _grown(state, alert, finding.ts_us, settings)
-    return _kept(state, alert), []
+        alert = replace(alert, ack_by=None, ack_comment=None, raised_us=finding.ts_us)
+    return alert
 
 
 def _update(
@@ -190,18 +245,18 @@ def _pass_time(
 ) -> tuple[DecideState, list[Alert]]:
     """Return the state at `ts_us`: quiet alerts of the area return to normal, finished ones are forgotten."""
     told: list[Alert] = []
-    for alert in [a for a in state.alerts.values() if a.area == area]:
-        quiet_us = None if alert.cleared_us is None else alert.cleared_us + settings.quiet_us
-        said_us = alert.told_us + UPDATE_INTERVAL_US
-        if alert.open and quiet_us is not None and ts_us >= quiet_us:
-            state, more = _tell(state, replace(alert, state=after(alert.state, "clear")), quiet_us, settings)
+    over: set[str] = set()
+    for before in list(state.alerts.values()):
+        now = passed(before, area, ts_us, settings.quiet_us, settings.latch)
+        if now is not None:
+            state, more = _tell(state, *now, settings)
             told += more
-        elif alert.open and alert.unsaid and ts_us >= said_us:
-            state, more = _tell(state, alert, said_us, settings)
-            told += more
-        now = state.alerts.get(alert.alert_id)
-        if now is not None and now.state == "NORM" and ts_us - now.last_raise_us > settings.group_window_us:
-            state = replace(state, alerts={k: v for k, v in state.alerts.items() if k != now.alert_id})
+        alert = before if now is None else now[0]
+        is_past = ts_us - alert.last_raise_us > settings.group_window_us
+        if alert.area == area and alert.state == "NORM" and is_past:
+            over.add(alert.alert_id)
+    if over:
+        state = replace(state, alerts={k: v for k, v in state.alerts.items() if k not in over})
     return state, told
 
 
@@ -211,6 +266,9 @@ def _home(state: DecideState, finding: Finding, settings: DecideSettings) -> Ope
     window_us = settings.group_window_us
 
     def chatters(alert: OpenAlert) -> bool:
+        if alert.state in QUIET:
+            outstanding = alert.state != "OOSRV" and _stands_out(finding, alert)
+            return alert.members.keys() >= set(keys) and not outstanding
         said = (alert.members[key] for key in keys if key in alert.members)
         return any(value == ACTIVE or abs(finding.ts_us - value) <= window_us for value in said)
 
@@ -219,6 +277,8 @@ def _home(state: DecideState, finding: Finding, settings: DecideSettings) -> Ope
         for a in state.alerts.values()
         if a.area == finding.area
         and a.family == finding.family
+        and a.state not in QUIET
+        and a.rule != CANNOT_EVALUATE
         and abs(finding.ts_us - a.last_raise_us) <= window_us
         and not _stands_out(finding, a)
     ]
@@ -237,13 +297,20 @@ def _stands_out(finding: Finding, alert: OpenAlert) -> bool:
 
 
 def _having(state: DecideState, finding: Finding) -> list[OpenAlert]:
-    """Return the alerts, not yet returned to normal, that have one of these conditions as a member."""
+    """Return the alerts, not yet returned to normal or held quiet, that have one of these conditions as a member."""
     keys = {(finding.rule, source) for source in finding.sources}
     return [
         a
         for a in state.alerts.values()
-        if a.open and a.area == finding.area and a.family == finding.family and not keys.isdisjoint(a.members)
+        if (a.open or a.state in QUIET)
+        and a.area == finding.area
+        and a.family == finding.family
+        and not keys.isdisjoint(a.members)
     ]
+
+
+def _of_area(state: DecideState, area: str) -> list[OpenAlert]:
+    return [alert for alert in state.alerts.values() if alert.area == area]
 
 
 def _kept(state: DecideState, alert: OpenAlert) -> DecideState:

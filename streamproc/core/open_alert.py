@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
+from typing import Literal, TypeAlias
 
-from streamproc.core.alarm import State
+from streamproc.core.alarm import QUIET, Happening, State, after
 from streamproc.core.disturbance import Disturbance, sentence_of
 from streamproc.core.iso_time import iso_time
-from streamproc.core.messages import Alert, Finding, Replay
-from streamproc.core.quality import worst
+from streamproc.core.messages import Alert, Command, Finding, Held, Replay
+from streamproc.core.quality import DISCARDED, worst
 from streamproc.values import TOPIC_FRAMES, TOPIC_SCADA
 
 VALUE_MAX = 1e300  # a value that a float cannot hold is told as this
@@ -22,6 +23,19 @@ ACTIVE = 0  # of a member; otherwise the time of its clear
 FRAMES_US = (10_000_000, 20_000_000)  # before and after the onset: what shows a disturbance again
 SCADA_US = (3_600_000_000, 1_200_000_000)
 AREA_SILENT = "area_silent"  # said by no model, but about frames
+Result: TypeAlias = Literal["done", "repeated", "late", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The last command to an alert and what became of it, as the alert's record tells it."""
+
+    command_id: str
+    action: str
+    user: str
+    ts_us: int
+    result: Result
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +43,8 @@ class OpenAlert:
     """One alert and everything that its next transition needs.
 
     `members`: (rule, source) -> ACTIVE, or when it cleared. `unsaid`: it grew, and was told less than a second ago.
+    `raised_us`: when it last became UNACK. `returned`: shelved, suppressed or out of service, and no longer active.
+    `unknown_us`: since when no source of it can be evaluated; `doubt_id`: the alert that says so.
     """
 
     alert_id: str
@@ -60,6 +76,18 @@ class OpenAlert:
     ack_by: str | None = None
     ack_comment: str | None = None
     disturbance: Disturbance | None = None
+    raised_us: int = 0
+    returned: bool = False
+    latched: bool = False
+    held_by: str | None = None
+    held_reason: str | None = None
+    held_until_us: int = 0
+    one_shot: bool = False
+    suppressed_by: str | None = None
+    unknown_us: int | None = None
+    doubt_id: str | None = None
+    command: Told | None = None
+    commands: tuple[str, ...] = ()
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -74,7 +102,7 @@ class OpenAlert:
     @property
     def open(self) -> bool:
         """Return whether it has not returned to normal: no other has a member that is active."""
-        return self.state in {"UNACK", "ACKED"}
+        return self.state in {"UNACK", "ACKED"} or (self.state in QUIET and not self.returned)
 
 
 def opened(finding: Finding, first: tuple[int, str], members: dict[tuple[str, str], int]) -> OpenAlert:
@@ -105,6 +133,25 @@ def opened(finding: Finding, first: tuple[int, str], members: dict[tuple[str, st
         flags=finding.quality,
         members=members,
         last_raise_us=finding.ts_us,
+        raised_us=finding.ts_us,
+    )
+
+
+def unheld(alert: OpenAlert, happening: Happening, at_us: int, user: str | None = None) -> OpenAlert:
+    """Return an alert that is no longer shelved, suppressed or out of service; `user`: who took it back by hand."""
+    state = after(alert.state, happening, active=alert.open)
+    return replace(
+        alert,
+        state=state,
+        raised_us=at_us if state == "UNACK" else alert.raised_us,
+        returned=False,
+        held_by=None,
+        held_reason=None,
+        held_until_us=0,
+        one_shot=False,
+        suppressed_by=None,
+        ack_by=user if state == "ACKED" else None,
+        ack_comment=None,
     )
 
 
@@ -150,6 +197,8 @@ def led_by(alert: OpenAlert, finding: Finding) -> OpenAlert:
 def as_message(alert: OpenAlert, ts_us: int, sources_max: int) -> Alert:
     """Return the alert as it stands in the topic at this event time."""
     sources = alert.sources
+    over = alert.state in {"RTNUN", "NORM"} or alert.returned or alert.latched
+    flags = alert.flags if alert.unknown_us is None else alert.flags | DISCARDED
     return Alert(
         alert_id=alert.alert_id,
         seq=alert.seq,
@@ -168,18 +217,35 @@ def as_message(alert: OpenAlert, ts_us: int, sources_max: int) -> Alert:
         value=alert.value,
         limit=alert.limit,
         unit=alert.unit,
-        quality=worst(alert.flags),
-        quality_flags=alert.flags,
+        quality=worst(flags),
+        quality_flags=flags,
         message=sentence(alert),
         rule=alert.rule,
         rule_version=alert.rule_version,
         rules=tuple(sorted({rule for rule, _ in alert.members})),
         model_digest=alert.digest,
-        cleared_ts_us=alert.cleared_us if alert.state in {"RTNUN", "NORM"} else None,
+        cleared_ts_us=alert.cleared_us if over else None,
         ack_by=alert.ack_by,
         ack_comment=alert.ack_comment,
         disturbance=alert.disturbance,
         replay=replay_of(alert.area, alert.onset_us, alert.rule, alert.digest),
+        held=_held(alert),
+        suppressed_by=alert.suppressed_by,
+        latched=alert.latched,
+        unknown_since_ts_us=alert.unknown_us,
+        unknown_s=None if alert.unknown_us is None else max(0, ts_us - alert.unknown_us) / 1e6,
+        command=None if alert.command is None else Command(**asdict(alert.command)),
+    )
+
+
+def _held(alert: OpenAlert) -> Held | None:
+    if alert.held_by is None or alert.held_reason is None:
+        return None
+    return Held(
+        by=alert.held_by,
+        reason=alert.held_reason,
+        until_ts_us=alert.held_until_us or None,
+        one_shot=alert.one_shot,
     )
 
 
@@ -209,4 +275,5 @@ def sentence(alert: OpenAlert) -> str:
     # Not str.format: the text came over the wire, and a strange brace in it must not end the service.
     told = re.sub(r"\{(\w+)\}", lambda field: words.get(field[1], field[0]), alert.text)
     what = "" if alert.disturbance is None else f"{sentence_of(alert.disturbance)}. "
-    return f"{what}{told} (area {alert.area}), since {iso_time(alert.onset_us * 1000)}"
+    held = "" if alert.unknown_us is None else f"; not evaluated since {iso_time(alert.unknown_us * 1000)}"
+    return f"{what}{told} (area {alert.area}), since {iso_time(alert.onset_us * 1000)}{held}"

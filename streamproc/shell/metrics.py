@@ -97,6 +97,9 @@ COUNTERS: Mapping[str, Series] = {
     "alert_transitions": Series(
         "alert_transitions", ("state",), "Transitions of alerts, by the state after."
     ),
+    "operator_commands": Series(
+        "operator_commands", ("action", "result"), "Commands of operators, by what became of them."
+    ),
     "forecasts": Series("forecasts", ("area",), "Forecasts published, one per series and issue time."),
     "regulation": Series("regulation_forecasts", ("area",), "Forecasts of the regulation need published."),
     "forecast_fallbacks": Series(
@@ -116,6 +119,7 @@ COUNTERS: Mapping[str, Series] = {
 
 GAUGES: Mapping[str, Series] = {
     "active_alerts": Series("active_alerts", ("position",), "Alerts that are not NORM."),
+    "alerts_in_state": Series("alerts_in_state", ("state",), "Alerts by their ISA-18.2 state."),
     "forecast_coverage_ratio": Series(
         "forecast_coverage_ratio", ("area",), "Share of measurements inside their P05..P95 band, recent."
     ),

@@ -11,6 +11,8 @@ The raise is dated `silent_ms` after the last event time, not by this machine's 
 same silence says the same bytes. It does not know what its predecessor said, so the first data after a start are
 told as a clear; where nothing was open that changes nothing.
 
+While it lasts, a watermark each TICK_S lets the time of the area pass: shelves end, "cannot evaluate" is told.
+
 Only areas of the site file are expected to speak. One that never said anything is not missed here: which worker
 would have got its data, only the sender knows.
 """
@@ -27,6 +29,7 @@ from streamproc.core.messages import Finding, encode
 from streamproc.core.quality import DISCARDED
 from streamproc.values import TOPIC_FINDINGS, Output
 
+TICK_S = 10.0  # how often the time of a silent area is told to pass
 SCANS_MISSED = 6  # SCADA points are polled: so many scans of the slowest point of an area must fail
 RULES: Mapping[str, tuple[str, str]] = {  # stage -> rule, text
     "score": ("area_silent", "No PMU frames from area {source} for more than {limit} s"),
@@ -41,6 +44,7 @@ class _Area:
     moved_s: float  # monotonic, when it last moved
     heard: bool = False  # something new came since this process started
     said: bool | None = None  # whether it was last told as silent; None: not told by this process
+    ticks: int = 0  # of TICK_S, told since it fell silent
 
 
 class SilenceWatch:
@@ -67,11 +71,14 @@ class SilenceWatch:
                 continue
             area = self._areas.setdefault(key, _Area(event_time_s, now_s))
             if event_time_s != area.event_time_s:
-                area.event_time_s, area.moved_s, area.heard = event_time_s, now_s, True
+                area.event_time_s, area.moved_s, area.heard, area.ticks = event_time_s, now_s, True, 0
             silent = now_s - area.moved_s >= limit_s
             if silent and area.said is not True:
                 found.append(self._finding(key, "raise", event_time_s + limit_s, event_time_s, limit_s))
                 self._pending[key] = True
+            elif silent and now_s - area.moved_s >= limit_s + (area.ticks + 1) * TICK_S:
+                area.ticks = int((now_s - area.moved_s - limit_s) // TICK_S)
+                found.append(self._tick(key, event_time_s + limit_s + area.ticks * TICK_S))
             elif not silent and area.heard and area.said is not False:
                 found.append(self._finding(key, "clear", event_time_s, event_time_s, limit_s))
                 self._pending[key] = False
@@ -81,6 +88,18 @@ class SilenceWatch:
         """Note that what `look` returned is acknowledged by the broker."""
         for key, silent in self._pending.items():
             self._areas[key].said = silent
+
+    def _tick(self, key: Key, at_s: float) -> Output:
+        stage, area = key
+        ts_us = round(at_s * 1e6)
+        finding = Finding(
+            type="watermark",
+            finding_id=finding_id(area, RULES[stage][0], 1, "watermark", ts_us, ""),
+            area=area,
+            position=self._positions[area],
+            ts_us=ts_us,
+        )
+        return Output(TOPIC_FINDINGS, self._positions[area].encode(), encode(finding), ts_us // 1000)
 
     def _finding(
         self, key: Key, kind: Literal["raise", "clear"], at_s: float, onset_s: float, limit_s: float

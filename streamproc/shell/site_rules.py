@@ -20,6 +20,7 @@ import msgspec
 
 from streamproc.config import PointTable, ResourceTable, SiteConfig
 from streamproc.shell.manifest import OVERRIDES
+from streamproc.shell.site_alarms import alarm_breaches
 from streamproc.shell.site_breach import SECRET, Breach
 from streamproc.shell.site_lines import Path
 from streamproc.shell.site_serve import serve_breaches
@@ -37,7 +38,9 @@ ZERO_IS_FINE = {
     "cost",
     "fetch_max_wait_ms",
 }
-POSITIVE = re.compile(r".*(_ms|_min|_count|_max|_records|_hz|_rad|_factor)|partitions|ramp_per_min")
+POSITIVE = re.compile(
+    r".*(_ms|_min|_count|_max|_records|_hz|_rad|_factor)|partitions|ramp_per_min|hold_max_s"
+)
 
 LEARNT_RULES = (  # only a site bundle has them: they need a calibration
     "spe",
@@ -366,4 +369,5 @@ CHECKS: tuple[Callable[[SiteConfig], Iterator[Breach]], ...] = (
     _resources,
     _detectors,
     serve_breaches,
+    alarm_breaches,
 )

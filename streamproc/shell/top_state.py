@@ -27,7 +27,7 @@ STALE_S = 10.0  # newest measurement older than this: it is said
 BEHIND_MAX = 1000  # records not read yet: more are said, fewer are what has just come
 BEAT_OLD_S = 5.0  # a worker says something each second
 BEAT_KEPT_S = 60.0  # a worker that has said nothing for this long is no longer listed, but for the newest
-ORDER = {"UNACK": 0, "ACKED": 1, "RTNUN": 2}
+ORDER = {"UNACK": 0, "ACKED": 1, "RTNUN": 2, "SHLVD": 3, "DSUPR": 4, "OOSRV": 5}
 
 Picture = Mapping[str, Any]
 

@@ -15,7 +15,14 @@ from streamproc.shell.view import SHOWN_STAGES, STATE_STYLES
 WIDTH_MIN, HEIGHT_MIN = 80, 24
 SVG_WIDTH, SVG_HEIGHT = 110, 32
 PROBLEMS_MAX = 4
-STATES = {"UNACK": "ALERT", "ACKED": "acknowledged", "RTNUN": "returned"}
+STATES = {
+    "UNACK": "ALERT",
+    "ACKED": "acknowledged",
+    "RTNUN": "returned",
+    "SHLVD": "shelved",
+    "DSUPR": "suppressed",
+    "OOSRV": "out of service",
+}
 
 
 def render(picture: Picture, width: int, height: int, note: str = "Ctrl-C ends") -> Text:

@@ -20,8 +20,24 @@ SHOWN_STAGES = {
     "publish": "publish",
     "end_to_end": "end to end",
 }
-STATE_WORDS = {"UNACK": "ALERT", "ACKED": "acknowledged", "RTNUN": "returned to normal", "NORM": "normal"}
-STATE_STYLES = {"UNACK": "bold red", "ACKED": "yellow", "RTNUN": "cyan", "NORM": "green"}
+STATE_WORDS = {
+    "UNACK": "ALERT",
+    "ACKED": "acknowledged",
+    "RTNUN": "returned to normal",
+    "NORM": "normal",
+    "SHLVD": "shelved",
+    "DSUPR": "suppressed by design",
+    "OOSRV": "out of service",
+}
+STATE_STYLES = {
+    "UNACK": "bold red",
+    "ACKED": "yellow",
+    "RTNUN": "cyan",
+    "NORM": "green",
+    "SHLVD": "dim",
+    "DSUPR": "dim",
+    "OOSRV": "dim",
+}
 BARS = " ▁▂▃▄▅▆▇█"
 
 Message: TypeAlias = Mapping[str, Any]

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import get_args
 
 import msgspec
 
 from streamproc.config import SiteConfig
+from streamproc.core.alarm import State
+from streamproc.core.alarm_logic import Suppress
 from streamproc.core.blob import pack_tree, unpack_tree
-from streamproc.core.decide import DecideSettings, DecideState, acknowledge, take_finding
+from streamproc.core.command import ACTIONS, ANSWERS, Rules
+from streamproc.core.decide import DecideSettings, DecideState, command, take_finding
 from streamproc.core.disturbance import Disturbance
 from streamproc.core.messages import Alert, Finding, Operator, decode, encode
-from streamproc.core.open_alert import OpenAlert
+from streamproc.core.open_alert import OpenAlert, Told
 from streamproc.core.wire import Reason, Refusal, dead_letter
 from streamproc.errors import StateError
 from streamproc.values import (
@@ -28,9 +32,9 @@ from streamproc.values import (
     Step,
 )
 
-BLOB_KIND = "decide/2"
-
-
+BLOB_KIND = "decide/3"
+OLDER_KIND = "decide/2"  # what it does not hold has defaults: no alert is lost by an upgrade
+STATES = get_args(State)
 UNSOURCED = {"watermark", "describe"}  # findings that name no sources
 
 
@@ -45,7 +49,15 @@ class DecideStage:
         table = config.decide
         self._positions = sorted({"main", *(area.position for area in config.area)})  # labels of the gauge
         self._settings = DecideSettings(
-            table.group_window_ms * 1000, table.quiet_ms * 1000, table.sources_max
+            group_window_us=table.group_window_ms * 1000,
+            quiet_us=table.quiet_ms * 1000,
+            sources_max=table.sources_max,
+            hold_max_us=table.hold_max_s * 1_000_000,
+            latch=table.latch,
+            suppress=tuple(Suppress(s.rule, s.source, s.while_rule, s.while_source) for s in config.suppress),
+            rules=Rules(
+                table.shelve_max_min * 60_000_000, {p.name: frozenset(p.users) for p in config.position}
+            ),
         )
 
     def fresh(self) -> DecideState:
@@ -76,7 +88,11 @@ class DecideStage:
                     counts["alerts", f"{alert.kind}/{alert.priority}"] += 1
         probe.lap("decide")
         active = Counter(a.position for a in state.alerts.values() if a.state != "NORM")
-        gauges = {("active_alerts", position): float(active[position]) for position in self._positions}
+        gauges: dict[tuple[str, str], float] = {
+            ("active_alerts", position): float(active[position]) for position in self._positions
+        }
+        states = Counter(a.state for a in state.alerts.values())
+        gauges |= {("alerts_in_state", name): float(states[name]) for name in STATES}
         return Step(state, tuple(outputs), counts, gauges=gauges)
 
     def _finding(
@@ -96,16 +112,20 @@ class DecideStage:
         self, state: DecideState, record: Record, counts: Counts, outputs: list[Output]
     ) -> tuple[DecideState, list[Alert]]:
         said = decode(Operator, record.value)
-        if isinstance(said, Operator) and said.action != "acknowledge":
-            said = Refusal(
-                Reason.UNSUPPORTED_ACTION, f"action: {said.action!r:.80}, only 'acknowledge' is carried out"
-            )
+        if isinstance(said, Operator) and said.action in ANSWERS:
+            counts["operator_commands", f"{said.action}/other"] += 1  # to a recommendation
+            return state, []
+        if isinstance(said, Operator) and said.action not in ACTIONS:
+            known = ", ".join(sorted(ACTIONS))
+            said = Refusal(Reason.UNSUPPORTED_ACTION, f"action: {said.action!r:.80}, known are {known}")
         if isinstance(said, Operator) and said.alert_id not in state.alerts:
             said = Refusal(Reason.UNKNOWN_ALERT, f"alert_id: {said.alert_id!r:.80} is no open alert")
         if isinstance(said, Refusal):
             _refuse(record, said, counts, outputs)
             return state, []
-        return acknowledge(state, said, self._settings)
+        state, told, result = command(state, said, self._settings)
+        counts["operator_commands", f"{said.action}/{result}"] += 1
+        return state, told
 
     def warm(self, state: DecideState, records: Sequence[Record]) -> DecideState:
         """Return the same state: it is whole in its blob."""
@@ -124,13 +144,16 @@ class DecideStage:
 
     def unpack(self, blob: bytes) -> DecideState:
         """Return the state of `pack`."""
-        tree = unpack_tree(BLOB_KIND, blob)
+        tree = unpack_tree(BLOB_KIND, blob, OLDER_KIND)
         alerts = {}
         try:
             for fields, rows in msgspec.msgpack.decode(tree["alerts"]):
                 members = {(rule, source): cleared for rule, source, cleared in rows}
                 known = fields["disturbance"]
                 told = None if known is None else msgspec.convert(known, Disturbance)
+                last = fields.get("command")
+                fields["command"] = None if last is None else msgspec.convert(last, Told)
+                fields["commands"] = tuple(fields.get("commands", ()))
                 alert = OpenAlert(**{**fields, "members": members, "disturbance": told})
                 alerts[alert.alert_id] = alert
             return DecideState(alerts, {area: tuple(ids) for area, ids in tree["seen"].items()})

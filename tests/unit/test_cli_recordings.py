@@ -9,12 +9,13 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from streamproc.cli.ack import send as send_ack
 from streamproc.cli.root import app
 from streamproc.config import BrokerTable, SiteConfig
+from streamproc.core.messages import Operator
 from streamproc.pipeline import run
 from streamproc.shell.memory_broker import MemoryBroker
 from streamproc.shell.offline import make_path
+from streamproc.shell.operator import send
 from streamproc.shell.recording import read_recording
 from streamproc.values import TOPIC_ALERTS, TOPIC_FRAMES, TOPIC_OPERATOR
 
@@ -127,7 +128,8 @@ def test_replay_and_ack_reach_a_broker(capfd: pytest.CaptureFixture[str]) -> Non
         ]
         assert sent == expected
         site = SiteConfig(broker=BrokerTable(bootstrap=broker.bootstrap))
-        asyncio.run(send_ack(site, "a" * 32, "op1", "seen"))
+        said = Operator(action="acknowledge", alert_id="a" * 32, user="op1", comment="seen", ts_us=1)
+        asyncio.run(send(site, said))
         ((key, value),) = asyncio.run(values(broker.bootstrap, TOPIC_OPERATOR, 1))
         assert typed("ack", "a" * 32, "--bootstrap", broker.bootstrap) == 1  # nobody raised it
     message = orjson.loads(value or b"")

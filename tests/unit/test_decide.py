@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from streamproc.config import AreaTable, SiteConfig
-from streamproc.core.alarm import TRANSITIONS, after
 from streamproc.core.blob import pack_tree
 from streamproc.core.decide import OPEN_ALERTS_MAX, SEEN_MAX
 from streamproc.core.messages import Finding, Operator, encode
@@ -123,7 +122,7 @@ def test_a_second_disturbance_during_a_long_one_is_its_own_alert() -> None:
 
 def test_grid_and_quality_never_share_an_alert() -> None:
     told = run([finding("raise", 10.0), finding("raise", 10.0, rule="data_missing", family="quality")])
-    assert [t["family"] for t in told] == ["grid", "quality"]
+    assert [t["family"] for t in told[:2]] == ["grid", "quality"]
     assert told[0]["alert_id"] != told[1]["alert_id"]
 
 
@@ -205,11 +204,6 @@ def test_an_unknown_alert_or_action_is_refused_with_its_reason() -> None:
     ]
     step = stage.step(stage.fresh(), records(said))
     assert [dict(o.headers)["reason"] for o in step.outputs] == [b"unknown_alert", b"unsupported_action"]
-
-
-def test_the_table_has_no_way_out_of_an_active_alert_but_clear_and_acknowledge() -> None:
-    assert {h for (s, h) in TRANSITIONS if s == "UNACK"} == {"acknowledge", "clear"}
-    assert after("NORM", "acknowledge") == "NORM"
 
 
 steps = st.lists(
@@ -388,7 +382,9 @@ def test_only_the_time_of_the_same_area_lets_an_alert_go() -> None:
 def test_the_gauge_falls_to_zero_for_every_position_of_the_site() -> None:
     stage = DecideStage(SiteConfig(area=(AreaTable(name="north", position="west"),)))
     step = stage.step(stage.fresh(), records([finding("raise", 10.0, position="west")]))
-    assert step.gauges == {("active_alerts", "main"): 0.0, ("active_alerts", "west"): 1.0}
+    active = {position: n for (name, position), n in step.gauges.items() if name == "active_alerts"}
+    assert active == {"main": 0.0, "west": 1.0}
+    assert step.gauges["alerts_in_state", "UNACK"] == 1.0
     (output,) = step.outputs
     done = [ack(orjson.loads(output.value), 11), finding("clear", 12.0), mark(20.0)]
     assert stage.step(step.state, records(done)).gauges[("active_alerts", "west")] == 0.0

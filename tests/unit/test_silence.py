@@ -35,6 +35,12 @@ def test_an_area_is_silent_after_the_limit_and_heard_again_with_its_first_data()
     assert said == [
         (1, "clear", "area_silent", 1_700_000_001_000_000),  # what a predecessor may have said is over
         (14, "raise", "area_silent", 1_700_000_014_000_000),
+        (
+            24,
+            "watermark",
+            "",
+            1_700_000_024_000_000,
+        ),  # its time passes: shelves end, what is held too long is told
         (30, "clear", "area_silent", 1_700_000_030_000_000),
     ]
 

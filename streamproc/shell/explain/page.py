@@ -68,6 +68,9 @@ def page(
 STATES = {
     "NORM": "returned to normal, acknowledged",
     "UNACK": "active, not acknowledged",
+    "SHLVD": "shelved by an operator",
+    "DSUPR": "suppressed by design",
+    "OOSRV": "out of service",
     "ACKED": "active, acknowledged",
     "RTNUN": "returned to normal, not acknowledged",
 }
