@@ -22,6 +22,9 @@ class SiteTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     nominal_hz: float | None = None  # Hz; None: as the configuration frames say (FNOM)
     #: of the consumers' day, such as Europe/Berlin; forecasts follow the clock on the wall
     time_zone: str = "UTC"
+    grid_file: str | None = (
+        None  # buses, lines, and where PMUs and points are; none: alerts are grouped by area
+    )
 
 
 class BrokerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -101,6 +104,17 @@ class DecideTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     shelve_max_min: int = 720  # longest shelf that an operator may set
     hold_max_s: int = 300  # an active alert without usable data for so long: "cannot evaluate"
     latch: tuple[str, ...] = ()  # patterns of rules whose alerts stay until an operator resets them
+
+
+class AnnunciateTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[annunciate]`: from alerts to cards on a desk, one for one event, and no more than can be read."""
+
+    rate_max: int = 10  # new cards per area within rate_window_min; priority 1 always
+    rate_window_min: float = 10.0  # EEMUA 191: ten in ten minutes after an upset can be handled
+    group_window_ms: int = 30000  # an alert whose onset is this near to the newest of a card may belong to it
+    chatter_window_min: float = 10.0  # a condition that comes back within it joins its old card
+    hops: int = 2  # lines between two places that are near each other
+    members_max: int = 50  # alerts listed on a card
 
 
 class PositionTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -211,6 +225,7 @@ class SiteConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     quality: QualityTable = QualityTable()
     oscillation: OscillationTable = OscillationTable()
     decide: DecideTable = DecideTable()
+    annunciate: AnnunciateTable = AnnunciateTable()
     advise: AdviseTable = AdviseTable()
     serve: ServeTable = ServeTable()
     detector: dict[str, dict[str, float | int | str | bool]] = {}

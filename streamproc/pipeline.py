@@ -1,12 +1,12 @@
 """The whole path as plain calls. Read this first.
 
-    frames ──────── score ── findings ── decide ── alerts ─────────┐
+    frames ──────── score ── findings ── decide ── alerts ─────────┼── annunciate ── cards
     measurements ── scada ── findings ──┘                          │
                      ├────── forecasts of the next hour ───────────┴── advise ── setpoints
                      └────── intervals ── ahead ── forecasts of the next 48 hours
     operator ──────────────────────────── (decide)      exogenous ── (ahead)
 
-Five stages, each a pure machine over records (`streamproc.values.Stage`): what one puts out is what the next
+Six stages, each a pure machine over records (`streamproc.values.Stage`): what one puts out is what the next
 takes in. Live, a topic lies between them, so that scoring scales out by area while deciding sees the whole
 picture; here they are called in turn, on records in memory, with nothing in between. `streamproc score` is
 this file over a recording, and the bytes it prints are those that would stand in `grid.alerts.v1`.
@@ -14,7 +14,7 @@ this file over a recording, and the bytes it prints are those that would stand i
 Where to look next, in the order of the path: `core/c37118` (bytes to arrays), `core/align` (a PDC's time
 alignment), `core/features` and `core/window` (what models see), `detectors/` (what they look for),
 `core/condition` (delays and deadbands), `core/decide` (one disturbance, one alert), `core/alarm` (ISA-18.2
-states), `core/forecast`, `core/advise`.
+states), `core/annunciate` (one event, one card), `core/forecast`, `core/advise`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ import numpy as np
 
 from streamproc.config import SiteConfig
 from streamproc.core.ahead.days import N_LEAD, N_ROW
+from streamproc.core.topology import Topology
 from streamproc.stages.advise import AdviseStage
 from streamproc.stages.ahead import AheadStage
+from streamproc.stages.annunciate import AnnunciateStage
 from streamproc.stages.decide import DecideStage
 from streamproc.stages.scada import ScadaStage
 from streamproc.stages.score import ScoreStage
@@ -55,6 +57,7 @@ class Engines:
     solve: Any
     ahead: Any = None  # of the next 48 hours; None: their fallback speaks
     offsets: Any = utc  # number of a quarter hour -> what local time is ahead of UTC around it
+    topology: Topology | None = None  # of the network; None: not known
 
 
 def make_stages(config: SiteConfig, engines: Engines) -> tuple[Stage[Any], ...]:
@@ -64,6 +67,7 @@ def make_stages(config: SiteConfig, engines: Engines) -> tuple[Stage[Any], ...]:
         ScadaStage(config, engines.forecaster),
         AheadStage(config, engines.ahead, engines.offsets),
         DecideStage(config),
+        AnnunciateStage(config, engines.topology),
         AdviseStage(config, engines.solve),
     )
 

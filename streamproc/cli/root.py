@@ -45,6 +45,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "backtest-many": ("streamproc.cli.backtest_many", "the same for many series, on one machine or several"),
     "compare": ("streamproc.cli.compare", "tell whether one model forecasts better than another"),
     "report": ("streamproc.cli.report", "draw the result of a backtest as one HTML page"),
+    "grid": ("streamproc.cli.grid", "check a network file, or make one from CIM, pandapower or MATPOWER"),
     "check": ("streamproc.cli.check", "check a site file, this machine, the broker and the topics"),
     "top": ("streamproc.cli.top", "show a running service: rates, latencies, alerts, forecasts, advice"),
     "topics": (

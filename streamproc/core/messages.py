@@ -69,6 +69,16 @@ class Replay(Message, frozen=True, kw_only=True):
     to_ts_us: TimeUs
 
 
+class Guidance(Message, frozen=True, kw_only=True):
+    """What the site's rationalisation says about an alert: why it is one, and what to do."""
+
+    cause: str
+    consequence: str
+    corrective_action: str
+    response_time_min: float
+    who: str = ""
+
+
 class Held(Message, frozen=True, kw_only=True):
     """Why an alert is not annunciated, by an operator's word."""
 
@@ -128,6 +138,37 @@ class Alert(Message, frozen=True, kw_only=True):
     unknown_since_ts_us: TimeUs | None = None  # its sources cannot be evaluated since: the state is held
     unknown_s: float | None = None
     command: Command | None = None  # what became of the last command of an operator
+    guidance: Guidance | None = None
+
+
+class Card(Message, frozen=True, kw_only=True):
+    """One event on one desk, updated in place. Key of the record: `card_id`; `seq` counts its records from 1."""
+
+    schema: Literal["card/1"] = "card/1"
+    card_id: str
+    seq: Count
+    state: Literal[
+        "NORM", "UNACK", "ACKED", "RTNUN", "SHLVD", "DSUPR", "OOSRV"
+    ]  # of its most pressing member
+    priority: Priority
+    position: str
+    area: str
+    areas: tuple[str, ...]
+    kind: str  # of its cause; alarm_flood: a count of what waits
+    onset_ts_us: TimeUs
+    ts_us: TimeUs
+    annunciate: bool  # asks for attention anew: new, more urgent, or back
+    first_in: str  # source
+    parent: str | None  # alert id of the cause
+    consequences: tuple[str, ...]  # alert ids, cut at `annunciate.members_max`
+    members: int  # alerts in all
+    sources: int  # of all alerts
+    raised: int  # how often any of them came or came back
+    waiting: dict[str, int] = msgspec.field(default_factory=dict)  # of a flood: priority -> events not shown
+    quality: Literal["GOOD", "SUSPECT", "BAD"]
+    model_digest: str
+    message: str
+    guidance: Guidance | None = None
 
 
 class Operator(Message, frozen=True, kw_only=True):
@@ -297,6 +338,7 @@ class Health(Message, frozen=True, kw_only=True):
 MESSAGES: dict[str, type[Message]] = {
     "finding": Finding,
     "alert": Alert,
+    "card": Card,
     "operator": Operator,
     "scada": ScadaBatch,
     "intervals": Intervals,

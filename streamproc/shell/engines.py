@@ -11,15 +11,18 @@ from streamproc.evaluation.series.zone import offsets, zone_of
 from streamproc.pipeline import Engines
 from streamproc.shell.ahead_model import OnnxAhead
 from streamproc.shell.forecast_model import OnnxForecaster
+from streamproc.shell.grid_file import load_topology
 from streamproc.shell.solver import solve
 from streamproc.stages.score import Models
 from streamproc.values import I64
 
 
 def engines_of(config: SiteConfig, models: Models) -> Engines:
-    """Return the engines of a site around its models of detection; raises ModelError."""
+    """Return the engines of a site around its models of detection; raises ModelError, ConfigError."""
     ahead = OnnxAhead.load(config.worker.forecast_bundle)
-    return Engines(models, OnnxForecaster.load(), solve, ahead, offsets_of(config.site.time_zone))
+    topology = load_topology(config.site.grid_file)
+    offsets_here = offsets_of(config.site.time_zone)
+    return Engines(models, OnnxForecaster.load(), solve, ahead, offsets_here, topology)
 
 
 def offsets_of(name: str) -> Offsets:

@@ -50,6 +50,7 @@ STAGES: Mapping[str, str] = {
     "scada": "SCADA records to points and limits, one batch",
     "forecast": "forecast model calls, one batch",
     "ahead": "48-hour forecasts, one batch",
+    "annunciate": "cards for desks, one batch",
     "advise": "advice and its solver, one batch",
     "publish": "send to acknowledgement of all outputs of a batch",
     "snapshot": "state blob packed, sent and acknowledged",
@@ -100,6 +101,14 @@ COUNTERS: Mapping[str, Series] = {
     "operator_commands": Series(
         "operator_commands", ("action", "result"), "Commands of operators, by what became of them."
     ),
+    "cards": Series("cards", ("position", "priority"), "Event cards made."),
+    "annunciations": Series(
+        "annunciations", ("position", "priority"), "Cards that asked for attention, anew or again."
+    ),
+    "acknowledgements": Series("acknowledgements", ("position",), "Alerts that somebody acknowledged."),
+    "acknowledge_ms": Series(
+        "acknowledge_milliseconds", ("position",), "Time from raise to acknowledgement, summed."
+    ),
     "forecasts": Series("forecasts", ("area",), "Forecasts published, one per series and issue time."),
     "regulation": Series("regulation_forecasts", ("area",), "Forecasts of the regulation need published."),
     "forecast_fallbacks": Series(
@@ -119,6 +128,19 @@ COUNTERS: Mapping[str, Series] = {
 
 GAUGES: Mapping[str, Series] = {
     "active_alerts": Series("active_alerts", ("position",), "Alerts that are not NORM."),
+    "annunciation_rate": Series(
+        "annunciation_rate_10_min", ("position",), "Annunciations in the last ten minutes."
+    ),
+    "alarm_flood": Series(
+        "alarm_flood", ("position",), "1 while more than 10, and until less than 5, come in ten minutes."
+    ),
+    "alarm_top_ten_ratio": Series(
+        "alarm_top_ten_ratio", ("position",), "Share of a day's annunciations by the ten most frequent."
+    ),
+    "alerts_chattering": Series(
+        "alerts_chattering", ("position",), "Conditions raised three times or more within a minute."
+    ),
+    "alerts_stale": Series("alerts_stale", ("position",), "Alerts active for more than 24 hours."),
     "alerts_in_state": Series("alerts_in_state", ("state",), "Alerts by their ISA-18.2 state."),
     "forecast_coverage_ratio": Series(
         "forecast_coverage_ratio", ("area",), "Share of measurements inside their P05..P95 band, recent."

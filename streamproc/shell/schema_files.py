@@ -66,6 +66,7 @@ CHANNELS: dict[str, tuple[str, str | None, str]] = {
         "Edges of conditions, and one watermark a second.",
     ),
     values.TOPIC_ALERTS: ("alert id", "alert", "The transitions of alerts."),
+    values.TOPIC_CARDS: ("card id", "card", "Events on operators' desks, one card each, updated in place."),
     values.TOPIC_FORECASTS: (
         "series",
         "forecast",

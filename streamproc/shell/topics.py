@@ -51,9 +51,10 @@ TOPICS: Mapping[str, tuple[Policy, int, Literal["input", "one"]]] = {
     values.TOPIC_INTERVALS: ("delete", 800 * DAY_MS, "input"),  # two years: what forecasts are trained on
     values.TOPIC_EXOGENOUS: ("compact,delete", 800 * DAY_MS, "one"),
     values.TOPIC_FINDINGS: ("delete", 30 * DAY_MS, "one"),
-    # Nothing of these two is deleted by time unless the site sets a retention: they are the record of what
+    # Nothing of these three is deleted by time unless the site sets a retention: they are the record of what
     # was said.
     values.TOPIC_ALERTS: ("compact,delete", FOREVER_MS, "one"),
+    values.TOPIC_CARDS: ("compact,delete", FOREVER_MS, "one"),
     values.TOPIC_SETPOINTS: ("compact,delete", FOREVER_MS, "one"),
     values.TOPIC_FORECASTS: ("delete", 30 * DAY_MS, "one"),
     values.TOPIC_OPERATOR: ("compact", FOREVER_MS, "one"),

@@ -53,6 +53,7 @@ _USES: Mapping[str, tuple[int, ...]] = {
     values.TOPIC_EXOGENOUS: (READ,),
     values.TOPIC_FINDINGS: (READ, WRITE),
     values.TOPIC_ALERTS: (READ, WRITE),
+    values.TOPIC_CARDS: (WRITE,),
     values.TOPIC_SETPOINTS: (WRITE,),
     values.TOPIC_FORECASTS: (READ, WRITE),
     values.TOPIC_OPERATOR: (READ,),
