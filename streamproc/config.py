@@ -22,9 +22,8 @@ class SiteTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     nominal_hz: float | None = None  # Hz; None: as the configuration frames say (FNOM)
     #: of the consumers' day, such as Europe/Berlin; forecasts follow the clock on the wall
     time_zone: str = "UTC"
-    grid_file: str | None = (
-        None  # buses, lines, and where PMUs and points are; none: alerts are grouped by area
-    )
+    #: buses, lines, and where PMUs and points are; none: alerts are grouped by area
+    grid_file: str | None = None
 
 
 class BrokerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

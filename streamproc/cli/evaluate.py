@@ -3,7 +3,8 @@
 `evaluate events CORPUS.npz ...` sends every event through the path of the service as C37.118 frames and compares what
 would stand in `grid.alerts.v1` with the truth; `evaluate stream CORPUS.npz` does it with one stream of 90 minutes.
 `evaluate forecast SERIES.csv` judges forecasts of any series (`cli.evaluate_forecast`), `evaluate regulation RECORDING`
-those of the next minimum and maximum of the frequency (`cli.evaluate_regulation`).
+those of the next minimum and maximum of the frequency (`cli.evaluate_regulation`), `evaluate floods` what an operator
+sees of a day (`cli.evaluate_floods`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamproc.cli.evaluate_floods import floods
 from streamproc.cli.evaluate_forecast import forecast
 from streamproc.cli.evaluate_regulation import regulation
 
@@ -41,6 +43,7 @@ def register(app: typer.Typer) -> None:
         forecast
     )
     group.command("regulation", help="The next minimum and maximum of an area's frequency.")(regulation)
+    group.command("floods", help="Cards that an operator sees, of a made day and of events.")(floods)
     app.add_typer(group, name="evaluate")
 
 

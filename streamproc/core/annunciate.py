@@ -24,7 +24,9 @@ from streamproc.core.messages import Alert, Card
 from streamproc.core.topology import Topology
 
 CROSS_US = 2_000_000  # the same event reaches two areas within this
+BEFORE_US = 5_000_000  # so much before its cause may a consequence be noted: scans are slow, clocks are off
 CARDS_MAX = 2_000  # beyond it the oldest that are over are forgotten; their alerts stay in the topic
+MEMBERS_KEPT = 1_000  # alerts of one card
 URGENT = 1
 
 
@@ -67,13 +69,21 @@ def take_alert(state: CardState, alert: Alert, settings: CardSettings) -> tuple[
     comes = alert.state == "UNACK" and (known is None or known.state not in {"UNACK", "ACKED"})
     card = replace(
         card,
-        members={**card.members, member.alert_id: member},
+        members=_bounded({**card.members, member.alert_id: member}),
         last_us=max(card.last_us, member.onset_us) if known is None else card.last_us,
         raised=card.raised + comes,
     )
-    state, told = _told(state, card, before, alert.ts_us, settings)
+    again = home is not None or (before is not None and _comes_back(before, member, settings))
+    state, told = _told(state, card, before, alert.ts_us, settings, again=again)
     state, more = _next_in_line(state, card.position, alert.area, alert.ts_us, settings)
     return state, told + more
+
+
+def _bounded(members: dict[str, Member]) -> dict[str, Member]:
+    """Beyond the limit the oldest that returned to normal are forgotten here; `raised` goes on counting."""
+    over = [k for k, m in members.items() if m.state in {"NORM", "RTNUN"}]
+    gone = set(over[: max(0, len(members) - MEMBERS_KEPT)])
+    return {k: m for k, m in members.items() if k not in gone} if gone else members
 
 
 def _new(alert: Alert) -> OpenCard:
@@ -104,6 +114,13 @@ def _comes_back(card: OpenCard, member: Member, settings: CardSettings) -> bool:
 
 
 def _is_near(card: OpenCard, member: Member, settings: CardSettings) -> bool:
+    events = [m for m in card.members.values() if m.layer == 0]
+    if member.layer == 0 and events:  # the deciding stage has told two events of an area apart
+        return any(
+            abs(m.onset_us - member.onset_us) <= CROSS_US and _together(m, member, settings) for m in events
+        )
+    if member.layer == 0 and member.onset_us - card.begun_us > BEFORE_US:
+        return False  # what was there before an event is not its consequence: the event must be seen
     apart_us = abs(member.onset_us - card.last_us)
     return apart_us <= settings.group_window_us and any(
         _together(m, member, settings) for m in card.members.values()
@@ -111,8 +128,6 @@ def _is_near(card: OpenCard, member: Member, settings: CardSettings) -> bool:
 
 
 def _together(one: Member, other: Member, settings: CardSettings) -> bool:
-    if one.layer == other.layer == 0 and abs(one.onset_us - other.onset_us) > CROSS_US:
-        return False  # the deciding stage has told two disturbances apart
     near = settings.topology.near(one.sources, other.sources, settings.hops)
     if near:
         return True
@@ -123,17 +138,21 @@ def _together(one: Member, other: Member, settings: CardSettings) -> bool:
 
 
 def _told(
-    state: CardState, card: OpenCard, before: OpenCard | None, ts_us: int, settings: CardSettings
+    state: CardState,
+    card: OpenCard,
+    before: OpenCard | None,
+    ts_us: int,
+    settings: CardSettings,
+    *,
+    again: bool,
 ) -> tuple[CardState, list[Card]]:
     """Keep a card, and tell it if it had its turn, has it now, or is urgent; else it waits and is counted."""
-    presses = card.state == "UNACK" and (
-        before is None or before.state != "UNACK" or card.priority < before.priority
-    )
+    presses = card.state == "UNACK" and _is_news(card, before, ts_us, settings, again=again)
     place = f"{card.position}/{card.area}"
     turns = tuple(t for t in state.turns.get(place, ()) if ts_us - t < settings.rate_window_us)
     if presses and (len(turns) < settings.rate_max or card.priority == URGENT):
         turns = (*turns, ts_us)[-max(settings.rate_max, 1) :]
-        card = replace(card, is_shown=True)
+        card = replace(card, is_shown=True, sounded_us=ts_us)
         sound = True
     else:
         sound = False
@@ -142,6 +161,19 @@ def _told(
         return _kept(state, card), []
     card = replace(card, seq=card.seq + 1)
     return _kept(state, card), [card_message(card, ts_us, settings.members_max, sound=sound)]
+
+
+def _is_news(
+    card: OpenCard, before: OpenCard | None, ts_us: int, settings: CardSettings, *, again: bool
+) -> bool:
+    """New, more urgent, the event behind what was told; more than somebody has seen, or back (`again`) after a while."""
+    if before is None or card.priority < before.priority:
+        return True
+    layers = [c.parent.layer if c.parent is not None else 0 for c in (card, before)]
+    if layers[0] < layers[1] and ts_us - card.sounded_us > BEFORE_US:
+        return True
+    was_seen = before.state not in {"UNACK", "RTNUN"}
+    return was_seen and (not again or ts_us - card.sounded_us > settings.chatter_window_us)
 
 
 def _next_in_line(
@@ -162,7 +194,7 @@ def _next_in_line(
         turns = tuple(t for t in state.turns.get(place, ()) if ts_us - t < settings.rate_window_us)
         if len(turns) >= settings.rate_max:
             break
-        shown = replace(card, is_shown=True, seq=card.seq + 1)
+        shown = replace(card, is_shown=True, sounded_us=ts_us, seq=card.seq + 1)
         state = _kept(replace(state, turns={**state.turns, place: (*turns, ts_us)}), shown)
         told.append(card_message(shown, ts_us, settings.members_max, sound=True))
         waiting.remove(card)

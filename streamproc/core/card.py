@@ -67,6 +67,7 @@ class OpenCard:
     seq: int = 0
     raised: int = 0
     is_shown: bool = False  # it had its turn within the rate
+    sounded_us: int = 0  # when it last asked for attention
     flood: Mapping[str, int] = field(
         default_factory=dict
     )  # of the card of a flood: priority -> cards that wait

@@ -106,8 +106,8 @@ COUNTERS: Mapping[str, Series] = {
         "annunciations", ("position", "priority"), "Cards that asked for attention, anew or again."
     ),
     "acknowledgements": Series("acknowledgements", ("position",), "Alerts that somebody acknowledged."),
-    "acknowledge_ms": Series(
-        "acknowledge_milliseconds", ("position",), "Time from raise to acknowledgement, summed."
+    "acknowledge_s": Series(
+        "acknowledge_seconds", ("position",), "Time from raise to acknowledgement, summed."
     ),
     "forecasts": Series("forecasts", ("area",), "Forecasts published, one per series and issue time."),
     "regulation": Series("regulation_forecasts", ("area",), "Forecasts of the regulation need published."),

@@ -13,6 +13,7 @@ import msgspec
 
 from streamproc import __version__, values
 from streamproc.config import BrokerTable
+from streamproc.core.card import OpenCard, card_message, member_of
 from streamproc.core.messages import (
     MESSAGES,
     Alert,
@@ -83,6 +84,20 @@ CHANNELS: dict[str, tuple[str, str | None, str]] = {
 }
 
 
+def _card(alert: Alert) -> OpenCard:
+    member = member_of(alert)
+    return OpenCard(
+        card_id="5b1d0c7a9e3f42d8a6c0e9b7f1d2c3a4",
+        position="main",
+        area="north",
+        begun_us=alert.onset_ts_us,
+        last_us=alert.onset_ts_us,
+        members={alert.alert_id: member},
+        seq=1,
+        raised=1,
+    )
+
+
 def examples() -> dict[str, Message]:
     """Return one example of every message."""
     t_us = 1_355_156_585_500_000
@@ -115,17 +130,13 @@ def examples() -> dict[str, Message]:
         rules=("frequency_jump", "frequency_step"),
         model_digest=digest,
     )
-    operator = Operator(
-        action="acknowledge",
-        alert_id=alert.alert_id,
-        user="j.doe",
-        ts_us=t_us + 8_000_000,
-        comment="unit 3 tripped",
-    )
+    said = {"alert_id": alert.alert_id, "user": "j.doe", "comment": "unit 3 tripped"}
+    operator = Operator(action="acknowledge", ts_us=t_us + 8_000_000, **said)
     point = ScadaPoint(id="FDR_12.P", value=18.4, ts_us=t_us)
     return {
         "finding": finding,
         "alert": alert,
+        "card": card_message(_card(alert), t_us, 50, sound=True),
         "operator": operator,
         "scada": ScadaBatch(area="north", points=(point,)),
         "intervals": _intervals(),

@@ -79,7 +79,7 @@ class AnnunciateStage:
             state = AnnunciateState(cards, {**state.kpi, alert.position: kpi})
             if ack_s is not None:
                 counts["acknowledgements", alert.position] += 1
-                counts["acknowledge_ms", alert.position] += round(ack_s * 1000)
+                counts["acknowledge_s", alert.position] += round(ack_s)
             for card in told:
                 outputs.append(Output(TOPIC_CARDS, card.card_id.encode(), encode(card), card.ts_us // 1000))
                 counts["cards", f"{card.position}/{card.priority}"] += card.seq == 1

@@ -22,6 +22,7 @@ from streamproc.shell.topics import wanted_topics
 from streamproc.simulate.scada import RELIEF, RISING_FEEDER
 from streamproc.values import (
     TOPIC_ALERTS,
+    TOPIC_CARDS,
     TOPIC_FINDINGS,
     TOPIC_FORECASTS,
     TOPIC_HEALTH,
@@ -37,13 +38,14 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 SCHEMAS = {
     TOPIC_FINDINGS: "finding",
     TOPIC_ALERTS: "alert",
+    TOPIC_CARDS: "card",
     TOPIC_FORECASTS: "forecast",
     TOPIC_SETPOINTS: "setpoint",
     TOPIC_HEALTH: "health",
 }
 SERVICE = b'"family":"service"'  # of a finding that only a worker can make: an area is silent, or heard
 QUANTILES = ("P05", "P10", "P25", "P50", "P75", "P90", "P95")
-IDS = {TOPIC_FINDINGS: ("finding_id",), TOPIC_ALERTS: ("alert_id", "seq")}
+IDS = {TOPIC_FINDINGS: ("finding_id",), TOPIC_ALERTS: ("alert_id", "seq"), TOPIC_CARDS: ("card_id", "seq")}
 IDS |= {TOPIC_FORECASTS: ("series", "horizon", "issued_at_us"), TOPIC_SETPOINTS: ("recommendation_id", "seq")}
 IDS[TOPIC_HEALTH] = ("worker", "stage", "partition", "seq")
 
@@ -256,7 +258,11 @@ def test_the_messages_are_of_every_kind(run: Run) -> None:
     assert {f["family"] for f in run.messages(TOPIC_FINDINGS)} >= {"grid", "quality"}
     assert {s["action"] for s in run.messages(TOPIC_SETPOINTS)} >= {"ISSUE", "UPDATE"}
     assert {f["method"] for f in run.messages(TOPIC_FORECASTS)} == {"model", "persistence", "fallback"}
-    assert {h["stage"] for h in run.messages(TOPIC_HEALTH)} == {"score", "scada", "ahead", "decide", "advise"}
+    stages = {"score", "scada", "ahead", "decide", "annunciate", "advise"}
+    assert {h["stage"] for h in run.messages(TOPIC_HEALTH)} == stages
+    cards = run.messages(TOPIC_CARDS)
+    assert {a["alert_id"] for a in run.messages(TOPIC_ALERTS)} >= {c["parent"] for c in cards if c["parent"]}
+    assert cards
 
 
 @pytest.mark.parametrize("topic", OUTPUTS)
