@@ -96,6 +96,10 @@ class Worker:
             now_s=clock.monotonic_s,
         )
         self.hosts = tuple(StageHost(stage, around) for stage in stages)
+        self._readers: dict[str, tuple[str, ...]] = {}
+        for stage in stages:
+            for topic in stage.inputs:
+                self._readers[topic] = (*self._readers.get(topic, ()), stage.name)
         self._app = self._faust_app()
         for host in self.hosts:
             self._add_agent(host)
@@ -173,7 +177,8 @@ class Worker:
         try:
             await self._feed.catch_up()
             for host in self.hosts:
-                starts |= await host.take_over(ours, generation)
+                for tp, at in (await host.take_over(ours, generation)).items():
+                    starts[tp] = min(at, starts.get(tp, at))  # a stage leaves away what it has answered
         except StreamprocError as error:
             self.fail(error)
             return {}
@@ -267,7 +272,8 @@ class Worker:
     async def _take(self, host: StageHost[Any], batch: Batch) -> None:
         """Have a batch answered, then say so to the ledger; return only if the worker may go on."""
         ledger = self.consumer.ledger
-        place = ledger.place(batch.tp, batch.generation, batch.last_offset)
+        reader = host.stage.name
+        place = ledger.place(batch.tp, batch.generation, batch.last_offset, reader)
         if place is not Place.NEXT:
             if place is Place.AFTER_A_LOST_ONE and self.joined_s is not None:
                 log.warning("a batch was lost on its way, reading again", extra={"topic": batch.tp.topic})
@@ -278,7 +284,7 @@ class Worker:
         self._note_arrival(records)
         try:
             if await host.take(tp, batch.generation, records):
-                ledger.acknowledge(batch.tp, batch.generation, batch.last_offset)
+                ledger.acknowledge(batch.tp, batch.generation, batch.last_offset, reader)
             return
         except ShellError as error:
             self.fail(error)
@@ -291,8 +297,12 @@ class Worker:
         sent_ms = np.array([r.ts_ms for r in records], np.float64)
         self.metrics.observe_stage("broker_to_worker", (self.clock.wall_ns() / 1e6 - sent_ms) / 1000)
 
-    def _allow(self, tp: Tp, generation: int, offset: int) -> bool:
-        return self.consumer.ledger.allow(self.wire(tp), generation, offset)
+    def readers(self, tp: Tp) -> Sequence[str]:
+        """Return the stages that read a partition (`seam.Owner`)."""
+        return self._readers.get(self._plain(tp).topic, ())
+
+    def _allow(self, reader: str, tp: Tp, generation: int, offset: int) -> bool:
+        return self.consumer.ledger.allow(self.wire(tp), generation, offset, reader)
 
     def _plain(self, tp: Tp) -> Tp:
         return Tp(tp.topic.removeprefix(self.config.broker.topic_prefix), tp.partition)

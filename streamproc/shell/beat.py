@@ -102,12 +102,12 @@ class Beat:
 
     async def _standings(self) -> dict[Tp, Standing]:
         worker = self._worker
-        seen = {
-            worker.wire(Tp(topic, shard.partition)): offset
-            for host in worker.hosts
-            for shard in host.shards.values()
-            for topic, offset in shard.seen.items()
-        }
+        seen: dict[Tp, int] = {}
+        for host in worker.hosts:
+            for shard in host.shards.values():
+                for topic, offset in shard.seen.items():
+                    tp = worker.wire(Tp(topic, shard.partition))
+                    seen[tp] = min(offset, seen.get(tp, offset))  # of several readers the slowest
         if not seen:
             return {}
         ends = await worker.outlook.ends(seen)

@@ -343,7 +343,7 @@ class StageHost(Generic[S]):
             shard.changed = True
             raise
         for topic, offset in read.items():
-            self._around.allow(Tp(topic, shard.partition), shard.generation, offset)
+            self._around.allow(self.stage.name, Tp(topic, shard.partition), shard.generation, offset)
         self._metrics.count("commits", self.stage.name)
 
     async def _write(

@@ -12,6 +12,8 @@ Two rules, and the stricter one counts:
     acknowledged                         ^300
     allowed                   ^212                               -> 212 may be committed
 
+Several stages may read one topic: each has its own account, and what may be committed is what all of them permit.
+
 All is kept per generation of the consumer group. What comes late from an older one (an acknowledgement after
 a rebalance) changes nothing: commit-after-revoke cannot happen here, and the broker refuses it once more.
 Control markers and compacted records leave holes between batches; a batch carries its own range, so holes
@@ -21,6 +23,7 @@ do not matter.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
@@ -61,22 +64,27 @@ class _Account:
     committed: int | None = None
 
 
+ONLY = ("",)  # the reader of a topic that one stage reads
+
+
 class Ledger:
-    """Batches delivered, acknowledged and allowed, by partition."""
+    """Batches delivered, acknowledged and allowed, by partition and by the stage that reads it."""
 
     def __init__(self) -> None:
-        self._accounts: dict[Tp, _Account] = {}
+        self._accounts: dict[Tp, dict[str, _Account]] = {}
 
-    def deliver(self, tp: Tp, generation: int, first: int, last: int) -> None:
-        """Note a batch that was fetched and is on its way to the host."""
-        account = self._accounts.get(tp)
-        if account is None or account.generation != generation:
-            account = self._accounts[tp] = _Account(generation)
-        account.ranges.append(_Range(first, last))
+    def deliver(self, tp: Tp, generation: int, first: int, last: int, readers: Sequence[str] = ONLY) -> None:
+        """Note a batch that was fetched and is on its way to the hosts of all `readers`."""
+        accounts = self._accounts.setdefault(tp, {})
+        for reader in readers:
+            account = accounts.get(reader)
+            if account is None or account.generation != generation:
+                account = accounts[reader] = _Account(generation)
+            account.ranges.append(_Range(first, last))
 
-    def acknowledge(self, tp: Tp, generation: int, last: int) -> bool:
+    def acknowledge(self, tp: Tp, generation: int, last: int, reader: str = "") -> bool:
         """Note that everything the batch ending at `last` has caused is acknowledged; False: not ours."""
-        account = self._current(tp, generation)
+        account = self._current(tp, generation, reader)
         batch = None if account is None else next((r for r in account.ranges if r.last == last), None)
         if account is None or batch is None:
             return False
@@ -85,16 +93,16 @@ class Ledger:
             account.acknowledged = account.ranges.popleft().last + 1
         return True
 
-    def place(self, tp: Tp, generation: int, last: int) -> Place:
+    def place(self, tp: Tp, generation: int, last: int, reader: str = "") -> Place:
         """Return how the batch ending at `last` stands among those that are not acknowledged yet."""
-        account = self._current(tp, generation)
+        account = self._current(tp, generation, reader)
         if account is None or all(r.last != last for r in account.ranges):
             return Place.STALE
         return Place.NEXT if account.ranges[0].last == last else Place.AFTER_A_LOST_ONE
 
-    def allow(self, tp: Tp, generation: int, offset: int) -> bool:
+    def allow(self, tp: Tp, generation: int, offset: int, reader: str = "") -> bool:
         """Note that a successor may start reading at `offset`; never moves back. False: not ours."""
-        account = self._current(tp, generation)
+        account = self._current(tp, generation, reader)
         if account is None:
             return False
         account.allowed = offset if account.allowed is None else max(account.allowed, offset)
@@ -103,19 +111,25 @@ class Ledger:
     def committable(self) -> dict[Tp, tuple[int, int]]:
         """Return (generation, offset) of every partition whose committed offset may move on."""
         found = {}
-        for tp, account in self._accounts.items():
-            if account.acknowledged is None or account.allowed is None:
+        for tp, accounts in self._accounts.items():
+            offsets = [
+                min(a.acknowledged, a.allowed)
+                for a in accounts.values()
+                if a.acknowledged is not None and a.allowed is not None
+            ]
+            generations = {a.generation for a in accounts.values()}
+            if len(offsets) < len(accounts) or len(generations) != 1:
                 continue
-            offset = min(account.acknowledged, account.allowed)
-            if account.committed is None or offset > account.committed:
-                found[tp] = (account.generation, offset)
+            offset, committed = min(offsets), [a.committed for a in accounts.values()]
+            if any(known is None or offset > known for known in committed):
+                found[tp] = (generations.pop(), offset)
         return found
 
     def committed(self, tp: Tp, generation: int, offset: int) -> None:
         """Note that the broker has stored the offset."""
-        account = self._current(tp, generation)
-        if account is not None:
-            account.committed = offset
+        for account in self._accounts.get(tp, {}).values():
+            if account.generation == generation:
+                account.committed = offset
 
     def drop(self, tps: frozenset[Tp]) -> None:
         """Forget partitions that are no longer ours."""
@@ -128,8 +142,11 @@ class Ledger:
 
     def open_batches(self) -> dict[Tp, int]:
         """Return how many batches of each partition are delivered and not yet acknowledged."""
-        return {tp: sum(not r.acknowledged for r in account.ranges) for tp, account in self._accounts.items()}
+        return {
+            tp: max((sum(not r.acknowledged for r in a.ranges) for a in accounts.values()), default=0)
+            for tp, accounts in self._accounts.items()
+        }
 
-    def _current(self, tp: Tp, generation: int) -> _Account | None:
-        account = self._accounts.get(tp)
+    def _current(self, tp: Tp, generation: int, reader: str) -> _Account | None:
+        account = self._accounts.get(tp, {}).get(reader)
         return account if account is not None and account.generation == generation else None

@@ -100,8 +100,7 @@ def _card(alert: Alert) -> OpenCard:
 
 def examples() -> dict[str, Message]:
     """Return one example of every message."""
-    t_us = 1_355_156_585_500_000
-    digest = DIGEST
+    t_us, digest = 1_355_156_585_500_000, DIGEST
     finding = _finding(t_us, digest)
     alert = Alert(
         alert_id="9ed9ea9694fd1237e3671616e8ae1777",
@@ -130,8 +129,10 @@ def examples() -> dict[str, Message]:
         rules=("frequency_jump", "frequency_step"),
         model_digest=digest,
     )
-    said = {"alert_id": alert.alert_id, "user": "j.doe", "comment": "unit 3 tripped"}
-    operator = Operator(action="acknowledge", ts_us=t_us + 8_000_000, **said)
+    seen = "unit 3 tripped"
+    operator = Operator(
+        action="acknowledge", alert_id=alert.alert_id, user="j.doe", ts_us=t_us + 8_000_000, comment=seen
+    )
     point = ScadaPoint(id="FDR_12.P", value=18.4, ts_us=t_us)
     return {
         "finding": finding,

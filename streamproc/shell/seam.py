@@ -68,6 +68,9 @@ class Batch:
 class Owner(Protocol):
     """What the seam asks of the worker when partitions come and go; all on the worker's event loop."""
 
+    def readers(self, tp: Tp) -> Sequence[str]:
+        """Return the stages that read a partition: each answers every batch of it."""
+
     async def take_over(self, committed: Mapping[Tp, int | None], generation: int) -> Mapping[Tp, int]:
         """Rebuild the states of these partitions; return where to read from, if not the committed offset."""
 
@@ -223,7 +226,8 @@ class BatchConsumer(driver.Consumer):
     def note(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
         """Enter a batch into the ledger."""
         place = Tp(tp.topic, tp.partition)
-        self.ledger.deliver(place, self._generation, records[0].offset, records[-1].offset)
+        readers = self._owner.readers(place)
+        self.ledger.deliver(place, self._generation, records[0].offset, records[-1].offset, readers)
 
     @property
     def _owner(self) -> Owner:

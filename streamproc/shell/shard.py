@@ -59,8 +59,8 @@ class Surroundings:
     store: Store
     feed: Feed
     metrics: Metrics
-    allow: Callable[[Tp, int, int], object]
-    """(topic and partition, generation, offset): a successor may start reading there."""
+    allow: Callable[[str, Tp, int, int], object]
+    """(stage, topic and partition, generation, offset): a successor of the stage may start reading there."""
     log_start: Callable[[Tp], Awaitable[int]]
     """The first offset that the broker still has."""
     clock: Clock = SYSTEM

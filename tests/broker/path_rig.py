@@ -27,6 +27,7 @@ from streamproc.simulate.fleet import Fleet, FleetSettings, fleet_records
 from streamproc.simulate.scada import ScadaPoints, catalogue, resources
 from streamproc.values import (
     TOPIC_ALERTS,
+    TOPIC_CARDS,
     TOPIC_CONFIG,
     TOPIC_FINDINGS,
     TOPIC_FORECASTS,
@@ -42,7 +43,7 @@ from streamproc.values import (
 
 GRID, CITY = "grid", "city"  # the area of the frames, that of the points
 INPUTS = (TOPIC_CONFIG, TOPIC_FRAMES, TOPIC_SCADA, TOPIC_OPERATOR)
-OUTPUTS = (TOPIC_FINDINGS, TOPIC_ALERTS, TOPIC_FORECASTS, TOPIC_SETPOINTS, TOPIC_HEALTH)
+OUTPUTS = (TOPIC_FINDINGS, TOPIC_ALERTS, TOPIC_CARDS, TOPIC_FORECASTS, TOPIC_SETPOINTS, TOPIC_HEALTH)
 READ = (
     TOPIC_FRAMES,
     TOPIC_SCADA,
@@ -170,13 +171,15 @@ class Site(Live):
 
     def is_settled(self, tap: Tap) -> bool:
         """Return whether the worker, by its last heartbeats, is behind nothing: neither inputs nor its own outputs."""
-        at: dict[tuple[str, int], int] = {}
+        at: dict[str, dict[tuple[str, int], int]] = {}  # by stage
         for beat in (came.json for came in tap.of(TOPIC_HEALTH)):
             if beat["worker"].endswith(f":{self.pid}"):
-                at |= {(topic, beat["partition"]): offset for topic, offset in beat["next_offsets"].items()}
+                told = {(topic, beat["partition"]): offset for topic, offset in beat["next_offsets"].items()}
+                at.setdefault(beat["stage"], {}).update(told)
         # The ends are asked after the heartbeats: what was put out meanwhile counts as not read.
         return all(
-            at.get((topic, partition), 0) == end
+            all(known[topic, partition] == end for known in at.values() if (topic, partition) in known)
+            and (end == 0 or any((topic, partition) in known for known in at.values()))
             for topic in READ
             for partition, end in enumerate(self.ends(topic))
         )

@@ -103,7 +103,7 @@ class Rig:
                 store=self.wire,
                 feed=self.feed,
                 metrics=self.metrics,
-                allow=lambda tp, _generation, offset: self.allowed.__setitem__(tp, offset),
+                allow=lambda _stage, tp, _generation, offset: self.allowed.__setitem__(tp, offset),
                 log_start=log_start,
             ),
         )

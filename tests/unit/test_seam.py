@@ -10,7 +10,7 @@ from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamproc.shell.ledger import Ledger, Tp
+from streamproc.shell.ledger import Ledger, Place, Tp
 from streamproc.shell.seam import BatchConsumer, BatchScheduler, scheduler_of
 from streamproc.shell.watch import LoopGuard, StallWatch, Standing
 
@@ -178,3 +178,23 @@ def test_the_last_commit_is_made_although_an_older_one_was_under_way() -> None:
     asyncio.run(BatchConsumer.commit_all(consumer))  # type: ignore[arg-type]
     assert consumer.tries == 2
     assert consumer.ledger.committable() == {}
+
+
+def test_of_two_stages_that_read_a_topic_the_slower_one_holds_the_commit() -> None:
+    ledger, both = Ledger(), ("cards", "advice")
+    ledger.deliver(TP, G, 0, 9, both)
+    ledger.deliver(TP, G, 10, 19, both)
+    for last in (9, 19):
+        assert ledger.place(TP, G, last, "cards") is Place.NEXT
+        assert ledger.acknowledge(TP, G, last, "cards")
+    ledger.allow(TP, G, 20, "cards")
+    assert ledger.committable() == {}
+    assert ledger.open_batches() == {TP: 2}
+    assert ledger.place(TP, G, 9, "advice") is Place.NEXT  # not taken for one that is done
+    ledger.acknowledge(TP, G, 9, "advice")
+    ledger.allow(TP, G, 20, "advice")
+    assert ledger.committable() == {TP: (G, 10)}
+    ledger.committed(TP, G, 10)
+    assert ledger.committable() == {}
+    ledger.acknowledge(TP, G, 19, "advice")
+    assert ledger.committable() == {TP: (G, 20)}
