@@ -24,6 +24,8 @@ class SiteTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     time_zone: str = "UTC"
     #: buses, lines, and where PMUs and points are; none: alerts are grouped by area
     grid_file: str | None = None
+    #: what is rationalised about alarms: causes, actions, priorities, limits; `streamproc alarms apply` changes it live
+    rules_file: str | None = None
 
 
 class BrokerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -25,10 +25,13 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from streamproc.config import SiteConfig
 from streamproc.core.ahead.days import N_LEAD, N_ROW
+from streamproc.core.rationale import ruled_point
+from streamproc.core.rules_message import Rules
 from streamproc.core.topology import Topology
 from streamproc.stages.advise import AdviseStage
 from streamproc.stages.ahead import AheadStage
@@ -58,17 +61,24 @@ class Engines:
     ahead: Any = None  # of the next 48 hours; None: their fallback speaks
     offsets: Any = utc  # number of a quarter hour -> what local time is ahead of UTC around it
     topology: Topology | None = None  # of the network; None: not known
+    rules: Rules | None = None  # rationalised, from the site; those of the topic replace them
+
+
+def ruled_site(config: SiteConfig, rules: Rules | None) -> SiteConfig:
+    """Return the site with the limits that its rationalisation file gives its points."""
+    points = tuple(ruled_point(point, point.id, rules) for point in config.point)
+    return msgspec.structs.replace(config, point=points)
 
 
 def make_stages(config: SiteConfig, engines: Engines) -> tuple[Stage[Any], ...]:
     """Return the stages of the service, in the order of the path."""
     return (
         ScoreStage(config, engines.models),
-        ScadaStage(config, engines.forecaster),
+        ScadaStage(config, engines.forecaster, engines.rules),
         AheadStage(config, engines.ahead, engines.offsets),
-        DecideStage(config),
+        DecideStage(config, engines.rules),
         AnnunciateStage(config, engines.topology),
-        AdviseStage(config, engines.solve),
+        AdviseStage(ruled_site(config, engines.rules), engines.solve),
     )
 
 

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from streamproc.cli.alarms import AlertId, Bootstrap, Config, User, say
+from streamproc.cli.alarms import AlertId, User, say
+from streamproc.cli.alarms_rules import Bootstrap, Config
 
 
 def register(app: typer.Typer) -> None:

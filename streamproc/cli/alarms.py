@@ -12,8 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-Config = Annotated[Path | None, typer.Option("-c", "--config", help="Site file; without it, the defaults.")]
-Bootstrap = Annotated[str | None, typer.Option(help="Broker address instead of the one in the site file.")]
+from streamproc.cli import alarms_rules
+from streamproc.cli.alarms_rules import Bootstrap, Config
+
 User = Annotated[str | None, typer.Option(help="Who says it; default: the login name.")]
 AlertId = Annotated[str, typer.Argument(help="As in the alert's record.")]
 Why = Annotated[str, typer.Option("--reason", help="Why; it stands on the record.")]
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
     group.command("out-of-service", help="Take an alert out for maintenance.")(out_of_service)
     group.command("return", help="Return an alert to service.")(return_to_service)
     group.command("reset", help="Let a latched alert go.")(reset)
+    alarms_rules.register(group)
     app.add_typer(group, name="alarms")
 
 

@@ -21,8 +21,8 @@ def register(app: typer.Typer) -> None:
 
         import uvloop
 
-        from streamproc.shell.app import build_stages, run_worker
         from streamproc.shell.logs import set_up_logs
+        from streamproc.shell.process import build_stages, run_worker
         from streamproc.shell.site_file import load_site
 
         site = load_site(config)

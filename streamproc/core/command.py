@@ -34,7 +34,7 @@ OF_WHAT_IS_SEEN = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class CommandRules:
     """What the site says about commands. `users`: position -> names; a position that is not there lists nobody out."""
 
     shelve_max_us: int
@@ -49,7 +49,7 @@ def command_id(said: Operator) -> str:
     return sha256("|".join(map(str, words)).encode()).hexdigest()[:16]
 
 
-def carried_out(alert: OpenAlert, said: Operator, rules: Rules) -> OpenAlert:
+def carried_out(alert: OpenAlert, said: Operator, rules: CommandRules) -> OpenAlert:
     """Return the alert after a command of `ACTIONS`, with its result; the state is the old one unless it was done."""
     identity = command_id(said)
     result, reason = _judged(alert, said, rules, identity)
@@ -58,7 +58,7 @@ def carried_out(alert: OpenAlert, said: Operator, rules: Rules) -> OpenAlert:
     return ACTIONS[said.action](alert, said) if result == "done" else alert
 
 
-def _judged(alert: OpenAlert, said: Operator, rules: Rules, identity: str) -> tuple[Result, str]:
+def _judged(alert: OpenAlert, said: Operator, rules: CommandRules, identity: str) -> tuple[Result, str]:
     listed = rules.users.get(alert.position)
     if listed is not None and said.user not in listed:
         return "refused", f"{said.user!r:.80} is not listed for position {alert.position}"
@@ -78,7 +78,7 @@ def _judged(alert: OpenAlert, said: Operator, rules: Rules, identity: str) -> tu
     return _reasoned(said, rules) if said.action in {"shelve", "out_of_service"} else ("done", "")
 
 
-def _reasoned(said: Operator, rules: Rules) -> tuple[Result, str]:
+def _reasoned(said: Operator, rules: CommandRules) -> tuple[Result, str]:
     if not said.reason.strip():
         return "refused", f"{said.action} needs a reason"
     if said.action == "out_of_service":

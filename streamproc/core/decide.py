@@ -32,7 +32,7 @@ from streamproc.core.alarm_logic import (
     suppressed,
 )
 from streamproc.core.alarm_time import UPDATE_INTERVAL_US, passed
-from streamproc.core.command import Rules, carried_out
+from streamproc.core.command import CommandRules, carried_out
 from streamproc.core.messages import Alert, Finding, Operator
 from streamproc.core.open_alert import (
     ACTIVE,
@@ -45,6 +45,7 @@ from streamproc.core.open_alert import (
     peaked,
     unheld,
 )
+from streamproc.core.rules_message import Rules
 
 SEEN_MAX = 512  # finding ids remembered per area: more than a re-delivery after a restart can bring
 AGAIN_US = 10_000_000  # so long after its onset all of a disturbance has shown itself
@@ -63,7 +64,7 @@ class DecideSettings:
     hold_max_us: int
     latch: tuple[str, ...]
     suppress: tuple[Suppress, ...]
-    rules: Rules
+    commands: CommandRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ class DecideState:
 
     alerts: Mapping[str, OpenAlert] = field(default_factory=dict)
     seen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    eras: tuple[Rules, ...] = ()  # rationalised rules, learnt again after every start
+    strange: int = 0  # records of rules that nobody could read, not counted yet
 
 
 def take_finding(
@@ -105,7 +108,7 @@ def command(
     state: DecideState, said: Operator, settings: DecideSettings
 ) -> tuple[DecideState, list[Alert], str]:
     """Return the state after an operator's command, what is told of it, and its result."""
-    alert = carried_out(state.alerts[said.alert_id], said, settings.rules)
+    alert = carried_out(state.alerts[said.alert_id], said, settings.commands)
     told_us = alert.told_us  # event time: the operator's clock must not hold back what the grid says next
     state, told = _tell(state, alert, max(said.ts_us, told_us), settings)
     result = "" if alert.command is None else alert.command.result

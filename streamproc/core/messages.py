@@ -16,6 +16,7 @@ import orjson
 
 from streamproc.core.disturbance import Disturbance
 from streamproc.core.json_tree import all_finite
+from streamproc.core.rules_message import Rules
 from streamproc.core.wire import (
     DETAIL_SIZE_MAX,
     Count,
@@ -346,6 +347,7 @@ MESSAGES: dict[str, type[Message]] = {
     "forecast": Forecast,
     "setpoint": Setpoint,
     "health": Health,
+    "rules": Rules,
 }
 
 # Looked up once: asking a class for its fields costs more than reading a message.

@@ -18,10 +18,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
-import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import faust
@@ -33,16 +31,23 @@ from streamproc.shell.beat import Beat
 from streamproc.shell.clock import SYSTEM, Clock
 from streamproc.shell.config_feed import ConfigFeed
 from streamproc.shell.health import HealthServer
-from streamproc.shell.heap import calm_collector, keep_heap
 from streamproc.shell.host import StageHost
 from streamproc.shell.ledger import Place, Tp
 from streamproc.shell.metrics import Metrics
 from streamproc.shell.publish import KafkaPublisher
-from streamproc.shell.seam import FAUST_LOG, Batch, BatchConsumer, BatchSchema, BatchTransport, scheduler_of
+from streamproc.shell.seam import (
+    FAUST_LOG,
+    Batch,
+    BatchConsumer,
+    BatchSchema,
+    BatchTransport,
+    scheduler_of,
+    to_records,
+)
 from streamproc.shell.shard import Surroundings
 from streamproc.shell.state_store import StateStore
 from streamproc.shell.topics import wire_name
-from streamproc.shell.watch import LoopGuard, Outlook
+from streamproc.shell.watch import Outlook
 from streamproc.values import DLQ_SUFFIX, TOPIC_HEALTH, TOPIC_STATE, Record, Stage
 
 log = logging.getLogger(__name__)
@@ -325,85 +330,3 @@ class Worker:
         while not self.failure.done():
             await asyncio.sleep(interval_s)
             await self._guarded(action)
-
-
-def to_records(tp: Tp, batch: Batch) -> list[Record]:
-    """Return the records of a batch as the core sees them."""
-    topic, partition = tp
-    new = tuple.__new__  # what Record(...) does, at two thirds of the price
-    return [
-        new(Record, (topic, partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers or ())))
-        for r in batch.records
-    ]
-
-
-def build_stages(config: SiteConfig) -> tuple[Stage[Any], ...]:
-    """Return the stages of the service with their models loaded; raise ModelError."""
-    # Models take a second to load: only when they are asked for.
-    from streamproc.pipeline import make_stages  # noqa: PLC0415
-    from streamproc.shell.engines import engines_of  # noqa: PLC0415
-    from streamproc.shell.models import ModelSet  # noqa: PLC0415
-
-    models = ModelSet.load(config.worker.bundle, config.detector)
-    return make_stages(config, engines_of(config, models))
-
-
-def build_worker(config: SiteConfig) -> Worker:
-    """Return the worker of a site; call it inside a running event loop."""
-    return Worker(config, build_stages(config))
-
-
-async def run_worker(config: SiteConfig, stages: Sequence[Stage[Any]], say: Callable[[str], None]) -> int:
-    """Work until SIGTERM or SIGINT (0), or until a failure that must not be hidden (1)."""
-    keep_heap()
-    calm_collector()
-    asked = _listen_to_signals()
-    worker = Worker(config, stages)
-    guard = LoopGuard(config.worker.stall_timeout_ms / 1000, lambda: _end_hanging(say))
-    guard.start()
-    worker.beat.alive = guard.alive
-    try:
-        await worker.start()
-        say(f"streamproc: working, metrics at {worker.http.url}/metrics")
-        ended = asyncio.create_task(asked.wait())
-        waited: Iterable[asyncio.Future[Any]] = (ended, worker.failure)
-        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-    except ShellError as error:
-        worker.fail(error)
-    code = 0
-    if worker.failure.done():
-        say(f"streamproc: {worker.failure.result()}")
-        code = 1
-    # Stopping Faust's consumer thread blocks this loop (mode waits for the thread), for as long as a broker
-    # that is gone does not answer: only another thread can keep the time.
-    limit = threading.Timer(worker.drain_limit_s(), os._exit, (1,))
-    limit.daemon = True
-    limit.start()
-    if not await worker.drain() or code:
-        os._exit(1)  # Faust's consumer thread may still be at its last words, for a loop that ends here
-    limit.cancel()
-    guard.stop()
-    return code
-
-
-def _listen_to_signals() -> asyncio.Event:
-    """Return what the first SIGTERM or SIGINT sets; the second ends the process at once."""
-    asked, loop = asyncio.Event(), asyncio.get_running_loop()
-    count = 0
-
-    def on_signal(_number: int, _frame: object) -> None:
-        nonlocal count
-        count += 1
-        if count > 1:
-            os._exit(1)  # what is not committed is read again
-        loop.call_soon_threadsafe(asked.set)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # Not `loop.add_signal_handler`: that would wait for a long batch to end before it hears the second.
-        signal.signal(number, on_signal)
-    return asked
-
-
-def _end_hanging(say: Callable[[str], None]) -> None:
-    say("streamproc: the event loop hangs; what is not committed will be read again")
-    os._exit(1)

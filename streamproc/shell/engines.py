@@ -12,6 +12,7 @@ from streamproc.pipeline import Engines
 from streamproc.shell.ahead_model import OnnxAhead
 from streamproc.shell.forecast_model import OnnxForecaster
 from streamproc.shell.grid_file import load_topology
+from streamproc.shell.rules_file import load_rules
 from streamproc.shell.solver import solve
 from streamproc.stages.score import Models
 from streamproc.values import I64
@@ -22,7 +23,8 @@ def engines_of(config: SiteConfig, models: Models) -> Engines:
     ahead = OnnxAhead.load(config.worker.forecast_bundle)
     topology = load_topology(config.site.grid_file)
     offsets_here = offsets_of(config.site.time_zone)
-    return Engines(models, OnnxForecaster.load(), solve, ahead, offsets_here, topology)
+    rules = load_rules(config.site.rules_file, config)
+    return Engines(models, OnnxForecaster.load(), solve, ahead, offsets_here, topology, rules)
 
 
 def offsets_of(name: str) -> Offsets:

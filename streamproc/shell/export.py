@@ -50,7 +50,7 @@ class Asked:
 def export_intervals(config: SiteConfig, asked: Asked, out: Path) -> tuple[int, int]:
     """Write the means; return how many rows, and how many records could not be read. Raises StreamprocError."""
     key = asked.area.encode()
-    values = _read(config, TOPIC_INTERVALS, lambda k: k == key, asked.from_us // 1000 - EARLIER_MS)
+    values = read_values(config, TOPIC_INTERVALS, lambda k: k == key, asked.from_us // 1000 - EARLIER_MS)
     rows: dict[int, Mapping[str, float | None]] = {}
     skipped = 0
     for value in values:
@@ -71,7 +71,7 @@ def export_intervals(config: SiteConfig, asked: Asked, out: Path) -> tuple[int, 
 def export_exogenous(config: SiteConfig, asked: Asked, out: Path) -> tuple[int, int]:
     """Write what was known ahead of times in the span; return as `export_intervals`. Raises StreamprocError."""
     start = f"{asked.area}/".encode()
-    values = _read(config, TOPIC_EXOGENOUS, lambda k: k is not None and k.startswith(start), None)
+    values = read_values(config, TOPIC_EXOGENOUS, lambda k: k is not None and k.startswith(start), None)
     cells: dict[tuple[int, str, int], float | None] = {}
     skipped = 0
     for value in values:
@@ -100,9 +100,10 @@ EXPORTS: Mapping[str, Callable[[SiteConfig, Asked, Path], tuple[int, int]]] = {
 }
 
 
-def _read(
+def read_values(
     config: SiteConfig, topic: str, mine: Callable[[bytes | None], bool], from_ms: int | None
 ) -> list[bytes]:
+    """Return the values of a topic from a record time on whose key is `mine`; raises ShellError."""
     try:
         return asyncio.run(_values(config, wire_name(config, topic), mine, from_ms))
     except (KafkaError, OSError) as error:

@@ -32,6 +32,7 @@ from streamproc.core.messages import (
     Setpoint,
     encode,
 )
+from streamproc.core.rules_message import AlarmRule, Rules
 from streamproc.core.wire import Message
 from streamproc.shell.topics import DEAD_LETTER_RETENTION_MS, INPUTS, TOPICS
 
@@ -75,6 +76,11 @@ CHANNELS: dict[str, tuple[str, str | None, str]] = {
     ),
     values.TOPIC_SETPOINTS: ("recommendation id", "setpoint", "Recommendations. Advice only."),
     values.TOPIC_OPERATOR: ("alert or recommendation id", "operator", "What operators did."),
+    values.TOPIC_RULES: (
+        "valid from, us",
+        "rules",
+        "What is rationalised about alarms, from an event time on.",
+    ),
     values.TOPIC_HEALTH: ("worker", "health", "A heartbeat per worker, stage and partition, each second."),
     values.TOPIC_STATE: (
         "group/stage/partition",
@@ -82,6 +88,24 @@ CHANNELS: dict[str, tuple[str, str | None, str]] = {
         "State blobs of the service; nobody else reads them.",
     ),
 }
+
+
+def _rules() -> Rules:
+    rule = AlarmRule(
+        rule="point_high:FDR_12.P",
+        cause="Load above the rating of the feeder",
+        consequence="Trip of the feeder within the hour",
+        corrective_action="Shift load to feeder 13, call demand response",
+        severity="major",
+        response_time_min=30.0,
+        who="dispatcher",
+        unit="MW",
+        limit=19.5,
+        deadband=0.2,
+        on_delay_ms=20_000,
+        off_delay_ms=60_000,
+    )
+    return Rules(digest=DIGEST[:32], valid_from_us=1_355_156_585_500_000, alarms=(rule,))
 
 
 def _card(alert: Alert) -> OpenCard:
@@ -137,6 +161,7 @@ def examples() -> dict[str, Message]:
     return {
         "finding": finding,
         "alert": alert,
+        "rules": _rules(),
         "card": card_message(_card(alert), t_us, 50, sound=True),
         "operator": operator,
         "scada": ScadaBatch(area="north", points=(point,)),

@@ -58,6 +58,7 @@ TOPICS: Mapping[str, tuple[Policy, int, Literal["input", "one"]]] = {
     values.TOPIC_SETPOINTS: ("compact,delete", FOREVER_MS, "one"),
     values.TOPIC_FORECASTS: ("delete", 30 * DAY_MS, "one"),
     values.TOPIC_OPERATOR: ("compact", FOREVER_MS, "one"),
+    values.TOPIC_RULES: ("compact", FOREVER_MS, "one"),
     values.TOPIC_HEALTH: ("delete", DAY_MS, "one"),
     values.TOPIC_STATE: ("compact", FOREVER_MS, "one"),
 }

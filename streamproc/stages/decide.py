@@ -13,11 +13,13 @@ from streamproc.config import SiteConfig
 from streamproc.core.alarm import State
 from streamproc.core.alarm_logic import Suppress
 from streamproc.core.blob import pack_tree, unpack_tree
-from streamproc.core.command import ACTIONS, ANSWERS, Rules
+from streamproc.core.command import ACTIONS, ANSWERS, CommandRules
 from streamproc.core.decide import DecideSettings, DecideState, command, take_finding
 from streamproc.core.disturbance import Disturbance
 from streamproc.core.messages import Alert, Finding, Operator, decode, encode
 from streamproc.core.open_alert import OpenAlert, Told
+from streamproc.core.rationale import announced, guided, in_force, latched_rules, prioritised
+from streamproc.core.rules_message import Rules
 from streamproc.core.wire import Reason, Refusal, dead_letter
 from streamproc.errors import StateError
 from streamproc.values import (
@@ -25,6 +27,7 @@ from streamproc.values import (
     TOPIC_ALERTS,
     TOPIC_FINDINGS,
     TOPIC_OPERATOR,
+    TOPIC_RULES,
     Counts,
     Output,
     Probe,
@@ -43,9 +46,10 @@ class DecideStage:
 
     name = "decide"
     inputs = (TOPIC_FINDINGS, TOPIC_OPERATOR)
-    broadcast: tuple[str, ...] = ()
+    broadcast: tuple[str, ...] = (TOPIC_RULES,)
 
-    def __init__(self, config: SiteConfig) -> None:
+    def __init__(self, config: SiteConfig, rules: Rules | None = None) -> None:
+        self._eras = () if rules is None else (rules,)
         table = config.decide
         self._positions = sorted({"main", *(area.position for area in config.area)})  # labels of the gauge
         self._settings = DecideSettings(
@@ -55,31 +59,40 @@ class DecideStage:
             hold_max_us=table.hold_max_s * 1_000_000,
             latch=table.latch,
             suppress=tuple(Suppress(s.rule, s.source, s.while_rule, s.while_source) for s in config.suppress),
-            rules=Rules(
+            commands=CommandRules(
                 table.shelve_max_min * 60_000_000, {p.name: frozenset(p.users) for p in config.position}
             ),
         )
 
     def fresh(self) -> DecideState:
         """Return the state without alerts."""
-        return DecideState()
+        return DecideState(eras=self._eras)
 
     def learn(self, state: DecideState, records: Sequence[Record]) -> DecideState:
-        """Return the same state: there is nothing to learn."""
-        del records
+        """Return the state that knows the rules in these records; each set holds from its own event time on."""
+        for record in records:
+            rules = decode(Rules, record.value)
+            if isinstance(rules, Refusal):
+                state = replace(state, strange=state.strange + 1)
+            else:
+                state = replace(state, eras=announced(state.eras, rules))
         return state
 
     def step(self, state: DecideState, records: Sequence[Record], probe: Probe = SILENT) -> Step[DecideState]:
         """Return the transitions that these records cause."""
         counts: Counts = Counter()
         outputs: list[Output] = []
+        if records and state.strange:
+            counts["rejected", "rules"] += state.strange
+            state = replace(state, strange=0)
         for record in records:
             counts["records", record.topic] += 1
             if record.topic == TOPIC_OPERATOR:
                 state, told = self._operator(state, record, counts, outputs)
             else:
                 state, told = self._finding(state, record, counts, outputs)
-            for alert in told:
+            for plain in told:
+                alert = guided(plain, in_force(state.eras, plain.onset_ts_us))
                 outputs.append(
                     Output(TOPIC_ALERTS, alert.alert_id.encode(), encode(alert), alert.ts_us // 1000)
                 )
@@ -106,7 +119,10 @@ class DecideStage:
         if isinstance(finding, Refusal):
             _refuse(record, finding, counts, outputs)
             return state, []
-        return take_finding(state, finding, self._settings)
+        rules = in_force(state.eras, finding.ts_us)
+        latch = latched_rules(rules)
+        settings = replace(self._settings, latch=(*self._settings.latch, *latch)) if latch else self._settings
+        return take_finding(state, prioritised(finding, rules), settings)
 
     def _operator(
         self, state: DecideState, record: Record, counts: Counts, outputs: list[Output]
@@ -156,7 +172,7 @@ class DecideStage:
                 fields["commands"] = tuple(fields.get("commands", ()))
                 alert = OpenAlert(**{**fields, "members": members, "disturbance": told})
                 alerts[alert.alert_id] = alert
-            return DecideState(alerts, {area: tuple(ids) for area, ids in tree["seen"].items()})
+            return DecideState(alerts, {a: tuple(ids) for a, ids in tree["seen"].items()}, self._eras)
         except (AttributeError, KeyError, TypeError, ValueError, msgspec.DecodeError) as error:
             raise StateError(f"the state blob has another shape: {error!r}") from error
 

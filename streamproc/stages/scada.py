@@ -36,10 +36,12 @@ from streamproc.core.forecast import (
     coverage,
     skip_to,
 )
-from streamproc.core.messages import Forecast, Quantiles, encode
+from streamproc.core.messages import Forecast, Quantiles, decode, encode
 from streamproc.core.point_limits import point_findings, watermark
 from streamproc.core.point_stale import stale_findings, stale_points
 from streamproc.core.quantiles import NAMES
+from streamproc.core.rationale import announced
+from streamproc.core.rules_message import Rules
 from streamproc.core.scada import AreaClock, LastValues, Points, in_time, newer, read_batch
 from streamproc.core.sums import Sums, add, due
 from streamproc.core.wire import Reason, Refusal, dead_letter
@@ -53,12 +55,14 @@ from streamproc.stages.scada_area import (
     refitted,
     restarted,
 )
+from streamproc.stages.scada_limits import LimitsOverTime
 from streamproc.stages.scada_quarters import quarters
 from streamproc.values import (
     F64,
     I64,
     SILENT,
     TOPIC_FORECASTS,
+    TOPIC_RULES,
     TOPIC_SCADA,
     Counts,
     Output,
@@ -77,6 +81,7 @@ class ScadaState:
     """Memory of one partition."""
 
     areas: Mapping[str, AreaState] = field(default_factory=dict)
+    eras: tuple[Rules, ...] = ()  # rationalised rules, learnt again after every start
 
 
 class ScadaStage:
@@ -84,9 +89,11 @@ class ScadaStage:
 
     name = "scada"
     inputs = (TOPIC_SCADA,)
-    broadcast: tuple[str, ...] = ()
+    broadcast: tuple[str, ...] = (TOPIC_RULES,)
 
-    def __init__(self, config: SiteConfig, forecaster: Forecaster | None) -> None:
+    def __init__(self, config: SiteConfig, forecaster: Forecaster | None, rules: Rules | None = None) -> None:
+        self._eras = () if rules is None else (rules,)
+        self._limits = LimitsOverTime(config.point)
         self._forecaster = forecaster
         self._digest = forecaster.digest if forecaster is not None else ""
         self._reanchor_count = config.align.reanchor_count
@@ -104,11 +111,14 @@ class ScadaStage:
 
     def fresh(self) -> ScadaState:
         """Return the state before any record."""
-        return ScadaState()
+        return ScadaState(eras=self._eras)
 
     def learn(self, state: ScadaState, records: Sequence[Record]) -> ScadaState:
-        """Return the same state: there is nothing to learn."""
-        del records
+        """Return the state that knows the rules in these records; each set holds from its own event time on."""
+        found = (decode(Rules, record.value) for record in records)
+        for rules in found:
+            if isinstance(rules, Rules):  # what cannot be read is counted by the deciding stage
+                state = replace(state, eras=announced(state.eras, rules))
         return state
 
     def step(self, state: ScadaState, records: Sequence[Record], probe: Probe = SILENT) -> Step[ScadaState]:
@@ -126,7 +136,7 @@ class ScadaStage:
                 _refuse(record, (read,), counts, outputs)
                 continue
             area, points, refusals = read
-            track, made, more = self._take(state.areas.get(area), area, points, counts, probe)
+            track, made, more = self._take(state.areas.get(area), area, points, state.eras, counts, probe)
             outputs += made
             _refuse(record, refusals + more, counts, outputs)
             if track is not None:
@@ -138,7 +148,13 @@ class ScadaStage:
         return Step(state, tuple(outputs), counts, gauges=gauges)
 
     def _take(
-        self, track: AreaState | None, area: str, points: Points, counts: Counts, probe: Probe
+        self,
+        track: AreaState | None,
+        area: str,
+        points: Points,
+        eras: tuple[Rules, ...],
+        counts: Counts,
+        probe: Probe,
     ) -> tuple[AreaState | None, list[Output], tuple[Refusal, ...]]:
         """Return the area after one record, what follows, and what was refused."""
         known, unknown = self._known(track, area, points)
@@ -157,7 +173,7 @@ class ScadaStage:
         taken, column, track = taken.take(fresh), column[fresh], replace(track, last=last)
         outputs: list[Output] = []
         if taken.ids:
-            track, outputs = self._judge(track, plan, taken, column)
+            track, outputs = self._judge(track, plan, taken, column, eras)
             track, stale = _stale(track, plan)
             outputs = [*stale, *outputs]
             counts["findings", area] += len(outputs)
@@ -214,15 +230,15 @@ class ScadaStage:
         return track, plan
 
     def _judge(
-        self, track: AreaState, plan: AreaPlan, taken: Points, column: I64
+        self, track: AreaState, plan: AreaPlan, taken: Points, column: I64, eras: tuple[Rules, ...]
     ) -> tuple[AreaState, list[Output]]:
-        """Hold the values against their limits, instant by instant."""
+        """Hold the values against the limits of their time, instant by instant."""
         outputs: list[Output] = []
-        blocks = instants(taken, column, len(plan.names.ids)) if plan.limits is not None else ()
-        for t_ns, value, flags in blocks:
-            assert plan.limits is not None
-            conditions, edges = advance(track.conditions, plan.limits.rules, t_ns, plan.limits.scores(value))
-            outputs += point_findings(plan.names, plan.limits, edges, t_ns, flags)
+        is_limited = plan.limits is not None or (eras and self._catalogued)
+        blocks = instants(taken, column, len(plan.names.ids)) if is_limited else ()
+        for t_ns, value, flags, limits in self._limits.parted(plan, eras, blocks):
+            conditions, edges = advance(track.conditions, limits.rules, t_ns, limits.scores(value))
+            outputs += point_findings(plan.names, limits, edges, t_ns, flags)
             edge_ns = max(track.edge_ns, int(t_ns[edges.tick].max(initial=0)))
             track = replace(track, conditions=conditions, edge_ns=edge_ns)
         now_ns = track.clock.ns
@@ -340,7 +356,7 @@ class ScadaStage:
                 areas[area] = refitted(track, self._plan(area, track.ids))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise StateError(f"the state blob of {self.name} does not fit: {error}") from error
-        return ScadaState(areas)
+        return ScadaState(areas, self._eras)
 
     def resume_offset(self, state: ScadaState, topic: str, next_offset: int) -> int:
         """Return `next_offset`: nothing is re-read."""

@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from sum_stage import MergeStage, SumStage
 
 from streamproc.config import SiteConfig
-from streamproc.shell.app import run_worker
 from streamproc.shell.logs import set_up_logs
+from streamproc.shell.process import run_worker
 
 
 def main() -> int:

@@ -21,6 +21,14 @@ from streamproc.values import TOPIC_FINDINGS, Record
 
 pytestmark = pytest.mark.broker
 SHELF_MIN = 0.1
+RULES = """[[alarm]]
+rule = "jump"
+cause = "Loss of generation"
+consequence = "Shedding"
+corrective_action = "Start reserve"
+severity = "severe"
+response_time_min = 2
+"""
 
 
 @pytest.fixture
@@ -80,8 +88,19 @@ def test_what_operators_said_outlives_worker_and_broker_and_a_shelf_still_ends(
 ) -> None:
     live.start()
     now_us = time.time_ns() // 1000
+    rules = live.home / "rules.toml"
+    rules.write_text(RULES)
+    assert said(live, "alarms", "apply", str(rules), "--at", "2026-01-01T00:00:00Z") == 0
+    assert "+ jump: priority 1" in capsys.readouterr().out
+    rules.write_text(RULES.replace("severe", "hard"))
+    assert (
+        said(live, "alarms", "apply", str(rules), "--at", "2026-01-02T00:00:00Z") == 1
+    )  # refused as a whole
+    assert "rules.toml:6: alarm[0].severity" in capsys.readouterr().err
     send(live, *(edge("raise", area, now_us) for area in ("a", "b", "c", "d")))
     until("four alerts are told", lambda: len(states(live)) == 4, 30)
+    (first, *_) = asyncio.run(alerts(live.config)).values()
+    assert (first["priority"], first["guidance"]["corrective_action"]) == (1, "Start reserve")
     ids = {area: known[0] for area, known in states(live).items()}
     assert said(live, "ack", ids["a"], "--user", "ann") == 0
     shelf = ("--reason", "known", "--minutes", str(SHELF_MIN), "--user", "bob")

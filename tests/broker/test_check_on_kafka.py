@@ -176,7 +176,7 @@ def test_looking_changes_nothing_not_even_on_a_new_cluster(secured: Secured) -> 
     assert standing() == before
     assert "__consumer_offsets" not in before[0]
     assert {line.level for line in lines if line.check != "clock"} == {"OK"}
-    assert about(lines, "topics") == [("OK", "20 of 20 are there with their partitions")]
+    assert about(lines, "topics") == [("OK", "22 of 22 are there with their partitions")]
     assert "no broker coordinates it" in about(lines, "group")[0][1]
 
 
@@ -230,7 +230,7 @@ def test_permissions_are_told_topic_by_topic(secured: Secured) -> None:
     lines = asked(secured.site(user="guest"))
     refused = dict(reversed(row) for row in about(lines, "access"))
     assert refused["user guest has no DESCRIBE, READ, WRITE on grid.alerts.v1"] == "FAIL"
-    assert len(refused) == 20
+    assert len(refused) == 22
     assert about(lines, "group") == [("FAIL", "streamproc: this user may not join it (no READ on the group)")]
     names = [topic.name for topic in wanted_topics(secured.site())]
     mute = {"grid.alerts.v1", "grid.pmu.frames.v1"}
@@ -239,7 +239,7 @@ def test_permissions_are_told_topic_by_topic(secured: Secured) -> None:
     secured.allow("worker", *((kind, name, AclOperation.WRITE) for name in names if name not in mute))
     lines = asked_until(secured.site(), lambda lines: len(about(lines, "access")) == 1)
     assert about(lines, "access") == [("FAIL", "user worker has no WRITE on grid.alerts.v1")]
-    assert about(lines, "policy") == [("WARN", "the settings of 20 topics may not be read: not compared")]
+    assert about(lines, "policy") == [("WARN", "the settings of 22 topics may not be read: not compared")]
     secured.allow(
         "worker", (kind, "grid.alerts.v1", AclOperation.WRITE), (group, "streamproc", AclOperation.READ)
     )
@@ -265,7 +265,7 @@ def test_policies_topics_and_partitions_that_differ(secured: Secured) -> None:
         ("FAIL", "b.grid.state.v1: max.message.bytes is 1000000, wanted 33554432"),
     }
     told = dict(reversed(row) for row in about(lines, "topics"))
-    assert told["1 of 20 do not exist: b.grid.setpoints.v1"] == "FAIL"
+    assert told["1 of 22 do not exist: b.grid.setpoints.v1"] == "FAIL"
     assert told["b.grid.pmu.frames.v1 has 4 partitions, wanted 6"] == "FAIL"
 
 

@@ -238,7 +238,7 @@ def test_topics_that_are_missing_parted_or_headless() -> None:
     found["grid.health.v1"] = TopicFound(0, ({**whole, "partition": 0, "isr": []},))
     lines = {line.detail: line.level for line in topic_lines(wanted, found)}
     assert lines == {
-        "1 of 21 do not exist: grid.alerts.v1": "FAIL",
+        "1 of 22 do not exist: grid.alerts.v1": "FAIL",
         "grid.pmu.frames.v1 has 1 partitions, wanted 4": "FAIL",
         "grid.state.v1 has no leader for [0]: nothing can be read or written there": "FAIL",
         "grid.health.v1 has replicas that are not in sync": "WARN",

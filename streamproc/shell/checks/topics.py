@@ -57,6 +57,7 @@ _USES: Mapping[str, tuple[int, ...]] = {
     values.TOPIC_SETPOINTS: (WRITE,),
     values.TOPIC_FORECASTS: (READ, WRITE),
     values.TOPIC_OPERATOR: (READ,),
+    values.TOPIC_RULES: (READ,),
     values.TOPIC_HEALTH: (WRITE,),
     values.TOPIC_STATE: (READ, WRITE),
 }

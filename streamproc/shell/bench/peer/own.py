@@ -21,10 +21,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from streamproc.config import SiteConfig
 from streamproc.core.describe import Describer
 from streamproc.core.detector import Rule, Windows
-from streamproc.shell.app import Worker, build_stages
+from streamproc.shell.app import Worker
 from streamproc.shell.bench.peer.job import BatchJob
 from streamproc.shell.bench.peer.meter import Meter, fail, spec, tell_and_end
 from streamproc.shell.heap import calm_collector, keep_heap
+from streamproc.shell.process import build_stages
 from streamproc.shell.site_file import client_settings
 from streamproc.stages.score import ScoreStage
 from streamproc.values import F32, F64, SILENT, Probe, Record, Stage, Step
