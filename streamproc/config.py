@@ -187,6 +187,7 @@ class AdviseTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     quantile: Literal["P05", "P10", "P25", "P50", "P75", "P90", "P95"] = "P90"
     valid_min: int = 10  # a recommendation expires after this
     hold_min: int = 5  # anti-hunting: no reversal of a recommendation within this time
+    reject_hold_min: int = 60  # after an operator has rejected one, none for the same resources
 
 
 class ApplicationTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

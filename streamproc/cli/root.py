@@ -56,6 +56,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "alerts": ("streamproc.cli.alerts", "print the alerts of a broker, each transition once"),
     "explain": ("streamproc.cli.explain", "draw an alert: traces, scores, order of response"),
     "ack": ("streamproc.cli.ack", "acknowledge an alert"),
+    "advice": ("streamproc.cli.advice", "recommendations: list, accept, reject, report"),
     "alarms": ("streamproc.cli.alarms", "list, shelve, return and reset alerts; print the table of states"),
     "dlq": ("streamproc.cli.dlq", "list and show the records that could not be evaluated"),
     "bench": ("streamproc.cli.bench", "measure the service on this machine, beside others"),

@@ -23,7 +23,7 @@ has none.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -36,6 +36,7 @@ PENALTY_FACTOR = 1000.0  # relief is worth more than any move costs
 TIE = 1e-6  # of the cost, per place in the list: equal resources are used in the order of the site file
 DIGITS = 3  # of advised values
 OUTSIDE_RATIO = 0.02  # of its range: a resource further outside its bounds is not understood, and left alone
+ALTERNATIVES_MAX = 3
 TOLERANCE = 1e-6  # of a bound, in the unit: what a solver may be off
 
 
@@ -99,6 +100,7 @@ class Situation:
     now_us: int
     quantile: int
     horizon_min: int
+    left_out: frozenset[str] = frozenset()  # resources that an alternative must not use
 
     def offset(self, point: str) -> float:
         """Return what the moves so far have changed at a point; taking it off gives the view without advice."""
@@ -131,7 +133,7 @@ class Situation:
                 and all(o is not None and o.fresh(self.now_us) for o in seen)
             )
 
-        return [r for r in self.group.resources if known(r)]
+        return [r for r in self.group.resources if r.id not in self.left_out and known(r)]
 
     def present(self, resource: Resource) -> float:
         """Return the last value of a resource."""
@@ -186,6 +188,25 @@ def plan_moves(
     if not guard(situation, reasons, moves, minutes):
         return None, True
     return checked(situation, reasons, moves), False
+
+
+def alternatives(
+    situation: Situation, reasons: Sequence[Reason], minutes: float, plan: Plan, solve: Solve
+) -> list[Plan]:
+    """Return other plans, each without one of the resources of the first; what relieves first, then what is cheap."""
+    found: dict[tuple[Move, ...], Plan] = {}
+    for move in plan.moves[:ALTERNATIVES_MAX]:
+        without = replace(situation, left_out=frozenset({move.resource}))
+        other, _ = plan_moves(without, reasons, minutes, solve)
+        if other is not None and other.moves != plan.moves:
+            found[other.moves] = other
+    return sorted(found.values(), key=lambda p: (not p.relieved, cost_of(situation.group, p.moves)))
+
+
+def cost_of(group: Group, moves: Sequence[Move]) -> float:
+    """Return what the moves cost, in the currency of the site file."""
+    costs = {r.id: r.cost for r in group.resources}
+    return _tidy(sum(costs[m.resource] * abs(m.target - m.base) for m in moves))
 
 
 def guard(situation: Situation, reasons: Sequence[Reason], moves: Sequence[Move], minutes: float) -> bool:

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from streamproc.core.advice_group import HIGH, Group
-from streamproc.core.advice_plan import DIGITS, Move, Plan, Reason, Situation
+from streamproc.core.advice_plan import DIGITS, Move, Plan, Reason, Situation, cost_of
 from streamproc.core.iso_time import iso_time
-from streamproc.core.messages import Difference, Effect, Precondition, Setpoint
 from streamproc.core.quantiles import NAMES
+from streamproc.core.setpoint import Alternative, Difference, Effect, Precondition, Setpoint
 
 EFFECT_ERROR_RATIO = 0.2  # the effect tables of a site are believed to within this
 
@@ -26,6 +28,7 @@ class AdviseSettings:
     quantile: int  # place in core.quantiles.LEVELS
     valid_min: int
     hold_min: int
+    reject_hold_min: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,9 @@ def recommendation(
     reasons: Sequence[Reason],
     plan: Plan,
     settings: AdviseSettings,
+    others: Sequence[Plan] = (),
 ) -> Setpoint:
-    """Return the record for advice that is in force from now on."""
+    """Return the record for advice that is in force from now on; `others` are its alternatives, ranked."""
     units = {r.id: r.unit for r in situation.group.resources}
     lead = leading(advice, reasons)
     reason = _reason(lead, situation, settings)
@@ -65,7 +69,16 @@ def recommendation(
         forward=_differences([(m, m.target) for m in plan.moves], units),
         reverse=_differences([(m, m.base) for m in plan.moves], units),
         preconditions=_preconditions(situation, plan),
-        expected_effect=_effects(situation.group, plan),
+        expected_effect=_effects(situation, plan),
+        cost=cost_of(situation.group, plan.moves),
+        alternatives=tuple(
+            Alternative(
+                forward=_differences([(m, m.target) for m in other.moves], units),
+                cost=cost_of(situation.group, other.moves),
+                relieved=other.relieved,
+            )
+            for other in others
+        ),
         relieved=plan.relieved,
         confidence=lead.confidence,
         ts_us=situation.now_us,
@@ -150,18 +163,35 @@ def _preconditions(situation: Situation, plan: Plan) -> tuple[Precondition, ...]
     return tuple(Precondition(name=name, holds=True, detail=detail) for name, detail in facts)
 
 
-def _effects(group: Group, plan: Plan) -> tuple[Effect, ...]:
-    units = {p.id: p.unit for p in group.points}
-    return tuple(
-        Effect(
-            point=point,
-            change=change,
-            low=round(change - EFFECT_ERROR_RATIO * abs(change), DIGITS),
-            high=round(change + EFFECT_ERROR_RATIO * abs(change), DIGITS),
-            unit=units[point],
+def _effects(situation: Situation, plan: Plan) -> tuple[Effect, ...]:
+    """Return what changes, and each point at its worst moment with and without it (P50, P05, P95 of its forecast)."""
+    units = {p.id: p.unit for p in situation.group.points}
+    told = []
+    for point, change in plan.change:
+        margin = EFFECT_ERROR_RATIO * abs(change)
+        outlook = situation.outlooks[point]
+        # The worst moment for an effect that lowers is the highest, and the other way round.
+        middle = outlook.quantiles[NAMES.index("P50")]
+        at = int(np.argmax(middle) if change < 0.0 else np.argmin(middle))
+        low, mid, high = (float(outlook.quantiles[row, at]) for row in (0, NAMES.index("P50"), -1))
+        offset = situation.offset(point)
+        told.append(
+            Effect(
+                point=point,
+                change=change,
+                low=round(change - margin, DIGITS),
+                high=round(change + margin, DIGITS),
+                unit=units[point],
+                at_ts_us=outlook.valid_us[at],
+                without=round(mid - offset, DIGITS),
+                without_low=round(low - offset, DIGITS),
+                without_high=round(high - offset, DIGITS),
+                with_advice=round(mid - offset + change, DIGITS),
+                with_low=round(low - offset + change - margin, DIGITS),
+                with_high=round(high - offset + change + margin, DIGITS),
+            )
         )
-        for point, change in plan.change
-    )
+    return tuple(told)
 
 
 def _sentence(

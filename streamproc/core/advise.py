@@ -39,13 +39,14 @@ from streamproc.core.advice_plan import (
     Reason,
     Situation,
     Solve,
+    alternatives,
     checked,
     guard,
     minutes_left,
     plan_moves,
 )
 from streamproc.core.advice_text import AdviseSettings, OpenAdvice, leading, recommendation, withdrawal
-from streamproc.core.messages import Setpoint
+from streamproc.core.setpoint import Setpoint
 
 MATERIAL_RATIO = 0.25  # of the advised move: a smaller change is not worth an operator's eye
 MATERIAL_RANGE_RATIO = 0.02  # of the range of the resource: nor is this
@@ -71,6 +72,7 @@ class GroupState:
 
     advice: OpenAdvice | None = None
     withdrawn_us: int = 0
+    quiet_until_us: int = 0  # an operator has rejected it, or said not now
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,8 @@ def advise(
         if view.now_us - advice.changed_us < hold_us:
             return state, [], 0
         return *_withdrawn(group, advice, view, "its reason is gone"), 0
+    if advice is None and view.now_us < state.quiet_until_us:
+        return state, [], 0
     held = state.withdrawn_us > 0 and view.now_us - state.withdrawn_us < hold_us
     if advice is None and (not reasons or (held and not any(r.alert_id for r in reasons))):
         return state, [], 0
@@ -200,7 +204,7 @@ def advise(
         return (
             (state, [], int(refused))
             if plan is None
-            else (*_issued(situation, state, reasons, plan, settings), 0)
+            else (*_issued(situation, state, reasons, plan, settings, solve), 0)
         )
     if refused:
         return *_withdrawn(group, advice, view, "no plan passed the check of bounds and ramps"), 1
@@ -209,14 +213,21 @@ def advise(
 
 
 def _issued(
-    situation: Situation, state: GroupState, reasons: Sequence[Reason], plan: Plan, settings: AdviseSettings
+    situation: Situation,
+    state: GroupState,
+    reasons: Sequence[Reason],
+    plan: Plan,
+    settings: AdviseSettings,
+    solve: Solve,
 ) -> tuple[GroupState, list[Setpoint]]:
     first = reasons[0]
+    minutes = minutes_left(reasons, situation.now_us, settings.valid_min)
+    others = alternatives(situation, reasons, minutes, plan, solve)
     # A reason that outlives a withdrawal begins anew with it: an id has one ISSUE.
     onset_us = max(first.onset_us, state.withdrawn_us)
     name = sha256(f"{first.point}|{first.side}|{onset_us}".encode()).hexdigest()[:32]
     advice = OpenAdvice(name, 0, first.point, first.side, (), 0, 0, "")
-    return _told(situation, "ISSUE", advice, reasons, plan, settings, changed=True)
+    return _told(situation, "ISSUE", advice, reasons, plan, settings, others, changed=True)
 
 
 def _updated(
@@ -286,6 +297,7 @@ def _told(
     reasons: Sequence[Reason],
     plan: Plan,
     settings: AdviseSettings,
+    others: Sequence[Plan] = (),
     *,
     changed: bool,
 ) -> tuple[GroupState, list[Setpoint]]:
@@ -298,4 +310,5 @@ def _told(
         valid_until_us=now_us + settings.valid_min * MINUTE_US,
         digest=situation.outlooks[leading(advice, reasons).point].digest,
     )
-    return GroupState(advice, 0), [recommendation(situation, action, advice, reasons, plan, settings)]
+    told = recommendation(situation, action, advice, reasons, plan, settings, others)
+    return GroupState(advice, 0), [told]

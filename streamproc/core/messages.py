@@ -17,6 +17,7 @@ import orjson
 from streamproc.core.disturbance import Disturbance
 from streamproc.core.json_tree import all_finite
 from streamproc.core.rules_message import Rules
+from streamproc.core.setpoint import Setpoint
 from streamproc.core.wire import (
     DETAIL_SIZE_MAX,
     Count,
@@ -267,57 +268,6 @@ class Forecast(Message, frozen=True, kw_only=True):
     last_value: float | None = None
     last_ts_us: int | None = None
     coverage_90: float | None = None  # share of recent measurements inside P05..P95
-
-
-class Difference(Message, frozen=True, kw_only=True):
-    """One attribute of one resource, as advised."""
-
-    resource: str
-    attribute: str
-    value: float
-    unit: str
-
-
-class Precondition(Message, frozen=True, kw_only=True):
-    """A fact that was evaluated before the advice was given."""
-
-    name: str
-    holds: bool
-    detail: str = ""
-
-
-class Effect(Message, frozen=True, kw_only=True):
-    """What the advice is expected to change, with its interval."""
-
-    point: str
-    change: float
-    low: float
-    high: float
-    unit: str
-
-
-class Setpoint(Message, frozen=True, kw_only=True):
-    """A recommendation. It is advice: nothing of ours carries it out."""
-
-    schema: Literal["setpoint/1"] = "setpoint/1"
-    recommendation_id: str
-    seq: int
-    action: Literal["ISSUE", "UPDATE", "WITHDRAW"]
-    advice_only: Literal[True] = True
-    area: str
-    reason: str
-    evidence: tuple[str, ...] = ()
-    forward: tuple[Difference, ...] = ()
-    reverse: tuple[Difference, ...] = ()
-    preconditions: tuple[Precondition, ...] = ()
-    expected_effect: tuple[Effect, ...] = ()
-    relieved: bool = True
-    confidence: float = 0.0
-    ts_us: int
-    valid_from_us: int
-    valid_until_us: int
-    message: str
-    model_digest: str = ""
 
 
 class Health(Message, frozen=True, kw_only=True):

@@ -46,6 +46,7 @@ class Reason(StrEnum):
     UNKNOWN_AREA = "unknown_area"
     UNKNOWN_POINT = "unknown_point"
     UNKNOWN_ALERT = "unknown_alert"
+    UNKNOWN_RECOMMENDATION = "unknown_recommendation"
     UNSUPPORTED_ACTION = "unsupported_action"
     FUTURE_TIME = "future_time"
     STALE_TIME = "stale_time"

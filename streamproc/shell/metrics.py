@@ -115,6 +115,14 @@ COUNTERS: Mapping[str, Series] = {
         "forecast_fallbacks", ("reason",), "Forecasts by persistence instead of the model."
     ),
     "recommendations": Series("recommendations", ("action",), "Setpoint recommendations published."),
+    "recommendation_answers": Series(
+        "recommendation_answers", ("action", "result"), "What operators answered to recommendations."
+    ),
+    "recommendation_outcomes": Series(
+        "recommendation_outcomes",
+        ("verdict",),
+        "Effects of accepted recommendations against what was promised.",
+    ),
     "dead_letters": Series("dead_letters", ("reason",), "Records written to a dead-letter topic."),
     "outputs": Series("outputs", ("topic",), "Records sent and acknowledged."),
     "batches": Series("batches", ("stage",), "Batches whose outputs are all acknowledged."),

@@ -17,22 +17,19 @@ from streamproc.core.card import OpenCard, card_message, member_of
 from streamproc.core.messages import (
     MESSAGES,
     Alert,
-    Difference,
-    Effect,
     Exogenous,
     Finding,
     Forecast,
     Health,
     Intervals,
     Operator,
-    Precondition,
     Quantiles,
     ScadaBatch,
     ScadaPoint,
-    Setpoint,
     encode,
 )
 from streamproc.core.rules_message import AlarmRule, Rules
+from streamproc.core.setpoint import Difference, Effect, Precondition, Setpoint
 from streamproc.core.wire import Message
 from streamproc.shell.topics import DEAD_LETTER_RETENTION_MS, INPUTS, TOPICS
 

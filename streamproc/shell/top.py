@@ -24,7 +24,8 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from streamproc import values
 from streamproc.config import SiteConfig
-from streamproc.core.messages import Alert, Forecast, Health, Setpoint, decode
+from streamproc.core.messages import Alert, Forecast, Health, decode
+from streamproc.core.setpoint import Setpoint
 from streamproc.core.wire import Message
 from streamproc.errors import ShellError
 from streamproc.shell.clock import SYSTEM

@@ -15,7 +15,8 @@ from typing import Any
 
 from streamproc.config import PointTable
 from streamproc.core.iso_time import iso_time
-from streamproc.core.messages import Alert, Forecast, Health, Setpoint
+from streamproc.core.messages import Alert, Forecast, Health
+from streamproc.core.setpoint import Setpoint
 from streamproc.core.wire import Message
 from streamproc.shell.scrape import Reading, quantile_s, rate_per_s
 from streamproc.shell.view import SHOWN_STAGES, plain

@@ -7,34 +7,42 @@ Records are taken one at a time. A group of resources and points is looked at
     series stays away every record     whether advice in force has expired or rests on input that is old by
     now
 
-Time is event time, per area: the newest of its forecasts, and of its alerts about SCADA points. Both inputs
+Time is event time, per area: the newest of its forecasts, and of its alerts about SCADA points. All inputs
 have one partition (`shell.topics`), so that the whole picture meets here. The whole state is in the blob.
+
+Operators answer on `grid.operator.v1`; what came of accepted advice is told when its time has come (`core.advice_follow`).
+Nothing leaves that `core.advice_guard` objects to.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from streamproc.config import SiteConfig
+from streamproc.core.advice_follow import Followed
 from streamproc.core.advice_group import MINUTE_US, Group, Outlook, Resource, Watched, groups_of
+from streamproc.core.advice_guard import first_words, objections
 from streamproc.core.advice_plan import Move, Solve
-from streamproc.core.advice_text import AdviseSettings, OpenAdvice
+from streamproc.core.advice_text import AdviseSettings, OpenAdvice, withdrawal
 from streamproc.core.advise import REFUSED, ActiveAlert, GroupState, View, advise, expired, unfounded
 from streamproc.core.blob import pack_tree, unpack_tree
-from streamproc.core.messages import Alert, Forecast, decode, encode
+from streamproc.core.messages import Alert, Forecast, decode
 from streamproc.core.quantiles import NAMES
+from streamproc.core.setpoint import Setpoint
 from streamproc.core.wire import Reason, Refusal, dead_letter
 from streamproc.errors import StateError
+from streamproc.stages.advise_answers import AdviseState, Answers, look_at, now_of, send
 from streamproc.values import (
     SILENT,
     TOPIC_ALERTS,
     TOPIC_FORECASTS,
-    TOPIC_SETPOINTS,
+    TOPIC_OPERATOR,
     Counts,
     Output,
     Probe,
@@ -42,32 +50,25 @@ from streamproc.values import (
     Step,
 )
 
-BLOB_KIND = "advise/1"
+BLOB_KIND = "advise/2"
 PATIENCE_US = 30_000_000  # event time that a group waits for its missing series
 
 
-@dataclass(frozen=True, slots=True)
-class AdviseState:
-    """Memory of the position. `dirty_us`: since when a group has news that nobody looked at; 0 = none."""
-
-    outlooks: Mapping[str, Outlook] = field(default_factory=dict)
-    alerts: Mapping[str, ActiveAlert] = field(default_factory=dict)
-    now_us: Mapping[str, int] = field(default_factory=dict)  # by area
-    groups: Mapping[str, GroupState] = field(default_factory=dict)  # by the resources in it
-    dirty_us: Mapping[str, int] = field(default_factory=dict)
-
-
 class AdviseStage:
-    """values.Stage over `grid.alerts.v1` and `grid.forecasts.v1`."""
+    """values.Stage over `grid.alerts.v1`, `grid.forecasts.v1` and `grid.operator.v1`."""
 
     name = "advise"
-    inputs = (TOPIC_ALERTS, TOPIC_FORECASTS)
+    inputs = (TOPIC_ALERTS, TOPIC_FORECASTS, TOPIC_OPERATOR)
     broadcast: tuple[str, ...] = ()
 
     def __init__(self, config: SiteConfig, solve: Solve) -> None:
         table = config.advise
         self._settings = AdviseSettings(
-            table.horizon_min, NAMES.index(table.quantile), table.valid_min, table.hold_min
+            table.horizon_min,
+            NAMES.index(table.quantile),
+            table.valid_min,
+            table.hold_min,
+            table.reject_hold_min,
         )
         self._solve = solve
         resources = [
@@ -85,8 +86,8 @@ class AdviseStage:
         ]
         points = [Watched(p.id, p.area, p.unit, p.limit_high, p.limit_low) for p in config.point]
         self._groups = {",".join(r.id for r in g.resources): g for g in groups_of(resources, points)}
+        self._answers = Answers(config, self._groups, self._settings)
         self._wanted = frozenset(name for g in self._groups.values() for name in g.series)
-        self._areas = {p.id: p.area for p in config.point}
         self._limits = {f"point_{side}:{p.id}" for p in points for side in ("high", "low")}
 
     def fresh(self) -> AdviseState:
@@ -104,7 +105,14 @@ class AdviseStage:
         outputs: list[Output] = []
         for record in records:
             counts["records", record.topic] += 1
-            read = _read(record)
+            read = (
+                self._answers.take(state, record, counts, outputs)
+                if record.topic == TOPIC_OPERATOR
+                else _read(record)
+            )
+            if isinstance(read, AdviseState):
+                state = read
+                continue
             if isinstance(read, Refusal):
                 counts["rejected", str(read.reason)] += 1
                 counts["dead_letters", str(read.reason)] += 1
@@ -115,6 +123,7 @@ class AdviseStage:
             else:
                 state, at_once = self._forecast(state, read), frozenset()
             state = self._look(state, at_once, counts, outputs)
+            state = self._answers.follow(state, counts, outputs)
         probe.lap("advise")
         return Step(state, tuple(outputs), counts)
 
@@ -168,7 +177,7 @@ class AdviseStage:
     ) -> AdviseState:
         """Return the state after looking at every group that must be looked at now."""
         for name, group in self._groups.items():
-            view = View(state.outlooks, state.alerts, self._now_us(state, group))
+            view = View(state.outlooks, state.alerts, now_of(state, group))
             memory = state.groups.get(name, GroupState())
             dirty_us = state.dirty_us.get(name, 0)
             news = dirty_us > 0 and (_complete(group, view) or view.now_us - dirty_us >= PATIENCE_US)
@@ -176,19 +185,29 @@ class AdviseStage:
                 name in at_once or news or expired(memory, view.now_us) or unfounded(group, memory, view)
             ):
                 continue
-            memory, told, refused = advise(group, memory, view, self._settings, self._solve)
+            memory, told, refused = self._guarded(group, memory, view)
             left = {k: v for k, v in state.dirty_us.items() if k != name}
             state = replace(state, groups={**state.groups, name: memory}, dirty_us=left)
             if refused:
                 counts["recommendations", REFUSED] += refused
             for message in told:
-                key = message.recommendation_id.encode()
-                outputs.append(Output(TOPIC_SETPOINTS, key, encode(message), message.ts_us // 1000))
-                counts["recommendations", message.action] += 1
+                state = send(state, name, message, counts, outputs)
         return state
 
-    def _now_us(self, state: AdviseState, group: Group) -> int:
-        return max((state.now_us.get(self._areas[name], 0) for name in group.series), default=0)
+    def _guarded(
+        self, group: Group, memory: GroupState, view: View
+    ) -> tuple[GroupState, list[Setpoint], int]:
+        """Advise, and let nothing leave that the guard objects to: then there is no advice, and what was in force ends."""
+        after, told, refused = advise(group, memory, view, self._settings, self._solve)
+        if not told or told[-1].action == "WITHDRAW":
+            return after, told, refused
+        why = objections(told[-1], *look_at(group, view, self._settings), view.now_us)
+        if not why:
+            return after, told, refused
+        ended: list[Setpoint] = []
+        if memory.advice is not None:
+            ended = [withdrawal(group, memory.advice, view.now_us, f"the guard objects: {first_words(why)}")]
+        return GroupState(None, view.now_us), ended, refused + 1
 
     def warm(self, state: AdviseState, records: Sequence[Record]) -> AdviseState:
         """Return the same state: it is whole in its blob."""
@@ -205,6 +224,8 @@ class AdviseStage:
                 "now_us": dict(state.now_us),
                 "groups": dict(state.groups),
                 "dirty_us": dict(state.dirty_us),
+                "told": msgspec.msgpack.encode(state.told),
+                "followed": msgspec.msgpack.encode(state.followed),
             },
         )
 
@@ -215,7 +236,9 @@ class AdviseStage:
             outlooks = [Outlook(**{**item, "valid_us": tuple(item["valid_us"])}) for item in tree["outlooks"]]
             alerts = [ActiveAlert(**{**item, "limits": tuple(item["limits"])}) for item in tree["alerts"]]
             groups = {name: _group_state(item) for name, item in tree["groups"].items()}
-        except (KeyError, TypeError, ValueError) as error:
+            told = msgspec.msgpack.decode(tree["told"], type=dict[str, Setpoint])
+            entries = msgspec.msgpack.decode(tree["followed"], type=tuple[Followed, ...])
+        except (KeyError, TypeError, ValueError, msgspec.DecodeError) as error:
             raise StateError(f"the state blob of {self.name} does not fit: {error}") from error
         return AdviseState(
             {o.series: o for o in outlooks},
@@ -223,6 +246,8 @@ class AdviseStage:
             dict(tree["now_us"]),
             groups,
             dict(tree["dirty_us"]),
+            told,
+            entries,
         )
 
     def resume_offset(self, state: AdviseState, topic: str, next_offset: int) -> int:
@@ -235,7 +260,7 @@ def _group_state(item: Mapping[str, Any]) -> GroupState:
     advice = item["advice"]
     if advice is not None:
         advice = OpenAdvice(**{**advice, "moves": tuple(Move(**move) for move in advice["moves"])})
-    return GroupState(advice, item["withdrawn_us"])
+    return GroupState(advice, item["withdrawn_us"], item["quiet_until_us"])
 
 
 def _read(record: Record) -> Alert | Forecast | Refusal:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from streamproc.config import AdviseTable, PointTable, ResourceTable, SiteConfig
 from streamproc.core.advice_group import Resource, Watched, groups_of
 from streamproc.core.advice_plan import Problem
-from streamproc.core.messages import Alert, Forecast, Quantiles, Setpoint, encode
+from streamproc.core.messages import Alert, Forecast, Quantiles, encode
+from streamproc.core.setpoint import Setpoint
 from streamproc.errors import StateError
 from streamproc.shell.solver import solve
 from streamproc.stages.advise import AdviseStage, AdviseState

@@ -19,10 +19,10 @@ from streamproc.core.messages import (
     Operator,
     ScadaBatch,
     ScadaPoint,
-    Setpoint,
     decode,
     encode,
 )
+from streamproc.core.setpoint import Setpoint
 from streamproc.core.wire import JSON_SIZE_MAX, Reason, Refusal, dead_letter, read_json
 from streamproc.values import Record
 

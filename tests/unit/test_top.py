@@ -29,7 +29,8 @@ from rich.console import Console
 
 from streamproc.cli.root import app
 from streamproc.config import PointTable, SiteConfig, WorkerTable
-from streamproc.core.messages import Alert, Forecast, Health, Quantiles, Setpoint, encode
+from streamproc.core.messages import Alert, Forecast, Health, Quantiles, encode
+from streamproc.core.setpoint import Setpoint
 from streamproc.shell import top_state
 from streamproc.shell.kafka_broker import free_port
 from streamproc.shell.memory_broker import MemoryBroker
