@@ -31,7 +31,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streamproc.config import SiteConfig
-from streamproc.core.messages import encode
+from streamproc.core.messages import Operator, encode
 from streamproc.errors import ShellError
 from streamproc.reader import Reader
 from streamproc.shell import demo_script as script
@@ -45,15 +45,24 @@ from streamproc.shell.replay import paced, replay
 from streamproc.shell.scrape import parse_metrics
 from streamproc.shell.sender import Sender
 from streamproc.shell.topics import apply, wanted_topics
-from streamproc.shell.view import advice_line, ahead_line, alert_line, forecast_line
+from streamproc.shell.view import advice_line, ahead_line, alert_line, card_line, forecast_line
 from streamproc.simulate.fleet import Fleet, FleetSettings, fleet_records
 from streamproc.simulate.scada import RISING_FEEDER, RISING_LIMIT_MW, ScadaPoints
-from streamproc.values import TOPIC_ALERTS, TOPIC_FORECASTS, TOPIC_SCADA, TOPIC_SETPOINTS, Record
+from streamproc.values import (
+    TOPIC_ALERTS,
+    TOPIC_CARDS,
+    TOPIC_FORECASTS,
+    TOPIC_OPERATOR,
+    TOPIC_SCADA,
+    TOPIC_SETPOINTS,
+    Record,
+)
 
 DIRECTORY = Path(".cache") / "streamproc-demo"
 CAPTURE_PAUSE_S = 150.0  # between two rounds of a capture: longer than any window, so that it begins anew
 POLL_S = 1.0
 DAY_S = 86_400
+OPERATOR_S = 3.0  # that the demo's operator thinks before accepting
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +122,10 @@ class Demo:
     ) -> None:
         self.options, self.screen = options, screen
         self.captures = script.captures()
-        self.site = script.site(bootstrap, self.captures.values())
+        rules = directory / "rules.toml"
+        rules.write_text(script.RULES, encoding="utf-8")
+        self.site = script.site(bootstrap, self.captures.values(), str(rules))
+        self._accepts: asyncio.Queue[dict[str, Any]] = asyncio.Queue(maxsize=1)
         self.worker = DemoWorker(self.site, directory)
         self.stop = asyncio.Event()
         self.fleet: Fleet | None = None
@@ -176,7 +188,9 @@ class Demo:
         jobs = [
             self._play(sender, points),
             self._watch(TOPIC_ALERTS, "alert_id", self._on_alert),
+            self._watch(TOPIC_CARDS, "card_id", self._on_card),
             self._watch(TOPIC_SETPOINTS, "recommendation_id", self._on_advice),
+            self._accept(sender, points),
             self._watch_forecasts(),
             self._poll_metrics(),
             self._show(),
@@ -273,6 +287,32 @@ class Demo:
         # What was advised while the history went through has expired: counted, not told.
         if self.board.take_advice(setpoint, SYSTEM.wall_ns() // 1000):
             self._say(f"recommendation {advice_line(setpoint)}")
+            if setpoint["action"] == "ISSUE" and self._accepts.empty():
+                self._accepts.put_nowait(setpoint)
+
+    def _on_card(self, card: dict[str, Any]) -> None:
+        self.board.counts["cards"] += card["seq"] == 1
+        if card["annunciate"]:
+            self._say(f"card {card_line(card)}")
+
+    async def _accept(self, sender: Sender, points: ScadaPoints) -> None:
+        """Play the operator: accept a recommendation, and do what it says."""
+        while True:
+            setpoint = await self._accepts.get()
+            await asyncio.sleep(OPERATOR_S)
+            now_ns = SYSTEM.wall_ns()
+            said = Operator(
+                action="accept",
+                recommendation_id=setpoint["recommendation_id"],
+                user="demo",
+                ts_us=now_ns // 1000,
+            )
+            key = setpoint["recommendation_id"].encode()
+            await sender.send(Record(TOPIC_OPERATOR, 0, 0, now_ns // 1_000_000, key, encode(said)))
+            await sender.flush()
+            for move in setpoint["forward"]:
+                points.follow(now_ns, move["value"])
+            self._say("an operator accepts it, and sets the storage by hand")
 
     async def _watch_forecasts(self) -> None:
         """Read forecasts; each stands for itself, so there is nothing to de-duplicate."""

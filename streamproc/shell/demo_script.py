@@ -95,10 +95,33 @@ def first_seconds(path: Path, area: str) -> Iterator[Record]:
         yield record
 
 
-def site(bootstrap: str, areas: Iterable[str]) -> SiteConfig:
+RULES = """# What is an alarm in the demo, why, and what to do.
+[[alarm]]
+rule = "*"
+area = "fleet"
+source = "PMU*"
+cause = "Loss of generation or load, or switching"
+consequence = "Frequency and voltages leave their bands"
+corrective_action = "Check reserve and the breakers around the first-in"
+severity = "major"
+response_time_min = 5
+who = "shift engineer"
+
+[[alarm]]
+rule = "point_high:F07_mw"
+cause = "Load above the rating of the feeder"
+consequence = "Trip of the feeder within the hour"
+corrective_action = "Discharge BAT1, as recommended"
+severity = "major"
+response_time_min = 20
+who = "dispatcher"
+"""
+
+
+def site(bootstrap: str, areas: Iterable[str], rules_file: str | None = None) -> SiteConfig:
     """Return the site file of the demo's worker."""
     return SiteConfig(
-        site=SiteTable(name="demo"),
+        site=SiteTable(name="demo", rules_file=rules_file),
         broker=BrokerTable(bootstrap=bootstrap, group="streamproc-demo", partitions=4),
         worker=WorkerTable(http_port=0, drain_timeout_ms=2000),
         quality=QualityTable(silent_ms=SILENT_MS),

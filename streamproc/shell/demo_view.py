@@ -92,7 +92,7 @@ class Board:
         """Note a recommendation; return whether it is still of use, or ends one that was."""
         self.counts["recommendations"] += 1
         known = {advice["recommendation_id"] for advice in self.advice}
-        ends_known = setpoint["action"] == "WITHDRAW" and setpoint["recommendation_id"] in known
+        ends_known = setpoint["action"] in {"WITHDRAW", "OUTCOME"} and setpoint["recommendation_id"] in known
         if not ends_known and (setpoint["action"] == "WITHDRAW" or setpoint["valid_until_us"] < now_us):
             return False
         self.counts["recommendations in force"] += 1

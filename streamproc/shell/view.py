@@ -93,6 +93,13 @@ def ahead_line(forecast: Message) -> str:
     )
 
 
+def card_line(card: Message) -> str:
+    """Return a card for a person: what, and what to do."""
+    guidance = card.get("guidance")
+    action = "" if guidance is None else f". To do: {guidance['corrective_action']}"
+    return f"P{card['priority']}, {card['members']} alert{'s' if card['members'] > 1 else ''}: {card['message']}{action}"
+
+
 def advice_line(setpoint: Message) -> str:
     """Return a recommendation for a person."""
     return f"{setpoint['action']}: {setpoint['message']}"

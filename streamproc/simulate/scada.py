@@ -5,7 +5,8 @@
 Loads follow the day (a morning and an evening peak, UTC), the sun its hours, the wind wanders; each point
 adds an Ornstein-Uhlenbeck process of its own. The feeder `F07_mw` has been rising for 90 minutes at
 `pivot_ns`, stands at 93 % of its capacity then and passes it about 20 minutes later, whatever the time of
-day. The storage `BAT1_mw` stands behind that feeder and can relieve it. Values depend on the seed and on the
+day. The storage `BAT1_mw` stands behind that feeder and can relieve it: `follow` is what an operator does.
+Values depend on the seed and on the
 times that are asked for, in their order.
 """
 
@@ -29,6 +30,7 @@ RISING_LIMIT_MW = 12.0
 RISING_FROM, RISING_TO, RISE_MIN = 0.65, 0.93, 90.0  # share of the limit, over the minutes before the pivot
 RISING_MAX = 1.15
 RELIEF = "BAT1_mw"
+RAMP_MW_PER_MIN = 1.0  # of the storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def resources() -> tuple[ResourceTable, ...]:
             unit="MW",
             value_min=-5.0,
             value_max=5.0,
-            ramp_per_min=1.0,
+            ramp_per_min=RAMP_MW_PER_MIN,
             cost=5.0,
             effect={RISING_FEEDER: -1.0},
         ),
@@ -141,6 +143,18 @@ class ScadaPoints:
         self._rng = np.random.default_rng([seed, 60])
         self._wander: F64 = self._rng.normal(0.0, 1.0, len(self._members))
         self._last_ns: int | None = None
+        self._follows: tuple[int, float] | None = None  # since when, and to where, the storage goes
+
+    def follow(self, t_ns: int, target_mw: float) -> None:
+        """Let the storage go to a target from this time on, by its ramp, as if an operator had set it."""
+        self._follows = (t_ns, target_mw)
+
+    def _moved_mw(self, t_ns: int) -> float:
+        if self._follows is None:
+            return 0.0
+        since_ns, target_mw = self._follows
+        reach_mw = RAMP_MW_PER_MIN * max(0.0, (t_ns - since_ns) / 6e10)
+        return float(np.clip(target_mw, -reach_mw, reach_mw))
 
     def values(self, t_ns: int) -> F64:
         """Return (n_point,) values at this time, in the order of `members()`."""
@@ -152,6 +166,9 @@ class ScadaPoints:
         self._last_ns = t_ns
         hour = t_ns / 3.6e12 % 24.0
         levels = [self._level(member, hour, t_ns) for member in self._members]
+        moved_mw = self._moved_mw(t_ns)
+        for number, member in enumerate(self._members):
+            levels[number] += moved_mw * {RELIEF: 1.0, RISING_FEEDER: -1.0}.get(member.id, 0.0)
         sizes = np.array([member.size * member.wander for member in self._members])
         made = np.array(levels) + self._wander * sizes
         positive = np.array([m.kind not in {"storage", "temperature"} for m in self._members])

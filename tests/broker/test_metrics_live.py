@@ -15,7 +15,8 @@ from fault_rig import until
 from live_rig import Feed, Live, Series, Tap
 
 from streamproc.core.messages import Operator, encode
-from streamproc.shell.metrics import CONTENT_TYPE, LABEL_VALUES_MAX, OTHER, STAGES
+from streamproc.shell.metrics import CONTENT_TYPE, LABEL_VALUES_MAX, OTHER
+from streamproc.shell.series import STAGES
 from streamproc.simulate.events import GridEvent
 from streamproc.simulate.fleet import Fleet, FleetSettings
 from streamproc.simulate.scada import ScadaPoints, catalogue, resources

@@ -33,7 +33,7 @@ from monitoring_rig import (  # noqa: E402
 )
 from test_dashboards import metric_names, panels  # noqa: E402
 
-from streamproc.shell.metrics import COUNTERS  # noqa: E402
+from streamproc.shell.series import COUNTERS  # noqa: E402
 from tools.dashboards.absence import ALWAYS, families  # noqa: E402
 
 pytestmark = pytest.mark.slow

@@ -32,7 +32,7 @@ from jsonschema import Draft202012Validator
 
 from streamproc.config import PointTable
 from streamproc.core.ahead.days import N_LEAD, N_ROW, PER_DAY
-from streamproc.shell.metrics import GAUGES
+from streamproc.shell.series import GAUGES
 from streamproc.stages.ahead import AheadState
 from streamproc.values import F32
 

@@ -32,7 +32,7 @@ from jsonschema import Draft202012Validator
 from streamproc.core.ahead.days import N_LEAD, N_ROW, PER_DAY
 from streamproc.core.quantiles import rounded
 from streamproc.errors import StateError
-from streamproc.shell.metrics import COUNTERS
+from streamproc.shell.series import COUNTERS
 from streamproc.stages import ahead as ahead_stage
 from streamproc.stages.ahead import AheadState
 from streamproc.values import F32, TOPIC_EXOGENOUS, TOPIC_FORECASTS, TOPIC_INTERVALS, Record

@@ -19,7 +19,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # `tools` is no part of the package
 
-from streamproc.shell.metrics import COUNTERS, GAUGES  # noqa: E402
+from streamproc.shell.series import COUNTERS, GAUGES  # noqa: E402
 from tools.dashboards.absence import families  # noqa: E402
 from tools.dashboards.budgets import records  # noqa: E402
 from tools.dashboards.outputs import files  # noqa: E402

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from streamproc.shell.clock import ManualClock
-from streamproc.shell.metrics import COUNTERS, GAUGES, LABEL_VALUES_MAX, STAGES, Metrics, Stopwatch
+from streamproc.shell.metrics import LABEL_VALUES_MAX, Metrics, Stopwatch
+from streamproc.shell.series import COUNTERS, GAUGES, STAGES
 from streamproc.values import Step
 
 

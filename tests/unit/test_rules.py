@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from streamproc.cli.root import COMMANDS
-from streamproc.shell.metrics import COUNTERS, GAUGES
+from streamproc.shell.series import COUNTERS, GAUGES
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "unit")]  # `tools` is no part of the package
