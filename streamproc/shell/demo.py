@@ -125,7 +125,8 @@ class Demo:
         rules = directory / "rules.toml"
         rules.write_text(script.RULES, encoding="utf-8")
         self.site = script.site(bootstrap, self.captures.values(), str(rules))
-        self._accepts: asyncio.Queue[dict[str, Any]] = asyncio.Queue(maxsize=1)
+        self._accepts: asyncio.Queue[str] = asyncio.Queue(maxsize=1)
+        self._advice: dict[str, dict[str, Any]] = {}  # the newest record of each recommendation
         self.worker = DemoWorker(self.site, directory)
         self.stop = asyncio.Event()
         self.fleet: Fleet | None = None
@@ -287,8 +288,10 @@ class Demo:
         # What was advised while the history went through has expired: counted, not told.
         if self.board.take_advice(setpoint, SYSTEM.wall_ns() // 1000):
             self._say(f"recommendation {advice_line(setpoint)}")
+            if setpoint["action"] in {"ISSUE", "UPDATE"}:
+                self._advice[setpoint["recommendation_id"]] = setpoint
             if setpoint["action"] == "ISSUE" and self._accepts.empty():
-                self._accepts.put_nowait(setpoint)
+                self._accepts.put_nowait(setpoint["recommendation_id"])
 
     def _on_card(self, card: dict[str, Any]) -> None:
         self.board.counts["cards"] += card["seq"] == 1
@@ -298,17 +301,19 @@ class Demo:
     async def _accept(self, sender: Sender, points: ScadaPoints) -> None:
         """Play the operator: accept a recommendation, and do what it says."""
         while True:
-            setpoint = await self._accepts.get()
+            identity = await self._accepts.get()
             await asyncio.sleep(OPERATOR_S)
+            setpoint = self._advice[identity]
             now_ns = SYSTEM.wall_ns()
             said = Operator(
                 action="accept",
-                recommendation_id=setpoint["recommendation_id"],
+                recommendation_id=identity,
                 user="demo",
                 ts_us=now_ns // 1000,
             )
-            key = setpoint["recommendation_id"].encode()
-            await sender.send(Record(TOPIC_OPERATOR, 0, 0, now_ns // 1_000_000, key, encode(said)))
+            await sender.send(
+                Record(TOPIC_OPERATOR, 0, 0, now_ns // 1_000_000, identity.encode(), encode(said))
+            )
             await sender.flush()
             for move in setpoint["forward"]:
                 points.follow(now_ns, move["value"])

@@ -99,7 +99,7 @@ RULES = """# What is an alarm in the demo, why, and what to do.
 [[alarm]]
 rule = "*"
 area = "fleet"
-source = "PMU*"
+source = "STATION *"
 cause = "Loss of generation or load, or switching"
 consequence = "Frequency and voltages leave their bands"
 corrective_action = "Check reserve and the breakers around the first-in"

@@ -32,7 +32,6 @@ from streamproc.core.c37118 import (
     PmuInfo,
     Rejection,
     compile_layout,
-    encode_command,
     encode_configuration,
     encode_data,
     encode_header,
@@ -40,6 +39,7 @@ from streamproc.core.c37118 import (
 )
 from streamproc.core.capture import read_capture
 from streamproc.core.listing import list_frames
+from tests.command_frame import encode_command
 
 CAPTURES = Path(__file__).parent.parent / "data" / "c37118_pcaps"
 INVISIBLE_SIZE = 16

@@ -15,13 +15,13 @@ from streamproc.core.c37118 import (
     PmuInfo,
     compile_layout,
     decode,
-    encode_command,
     encode_configuration,
     encode_data,
     encode_header,
     parse_configuration,
     split,
 )
+from tests.command_frame import encode_command
 
 CONFIG, LAYOUT = stream(pmu(11, n_phasor=2), pmu(0, n_analog=1, n_word=1))
 OTHER_CONFIG, OTHER_LAYOUT = stream(pmu(11, cfgcnt=2))

@@ -20,7 +20,6 @@ from streamproc.core.c37118 import (
     PmuInfo,
     compile_layout,
     decode,
-    encode_command,
     encode_configuration,
     encode_data,
     encode_header,
@@ -29,6 +28,7 @@ from streamproc.core.c37118 import (
 from streamproc.core.capture import read_capture
 from streamproc.core.listing import list_frames
 from streamproc.values import F64
+from tests.command_frame import encode_command
 
 
 def _pmu(number: int, form: int, n_phasor: int, n_analog: int, n_word: int) -> PmuInfo:

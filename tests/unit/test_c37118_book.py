@@ -19,12 +19,12 @@ from streamproc.core.c37118 import (
     Reason,
     Rejection,
     decode,
-    encode_command,
     encode_configuration,
     encode_header,
     parse_configuration,
 )
 from streamproc.core.c37118.frame import with_crc
+from tests.command_frame import encode_command
 
 RICH = pmu(15, n_phasor=3, n_analog=2, n_word=2)
 

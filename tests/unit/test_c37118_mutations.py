@@ -12,16 +12,9 @@ import numpy as np
 import pytest
 from c37118_cases import configuration, frames, pmu, stream
 
-from streamproc.core.c37118 import (
-    CFG3,
-    Book,
-    Reason,
-    decode,
-    encode_command,
-    encode_configuration,
-    encode_header,
-)
+from streamproc.core.c37118 import CFG3, Book, Reason, decode, encode_configuration, encode_header
 from streamproc.values import U8
+from tests.command_frame import encode_command
 
 DATA_COUNT, CONFIG_COUNT, OTHER_COUNT = 780_000, 60_000, 40_000  # x 1, 3, 1: a million
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from c37118_cases import frames, pmu, stream
 
-from streamproc.core.c37118 import Reason, encode_command, encode_header, split
+from streamproc.core.c37118 import Reason, encode_header, split
 from streamproc.core.c37118.crc import crc_good, ranges_good
 from streamproc.core.c37118.frame import header_bytes, with_crc
+from tests.command_frame import encode_command
 
 
 def frame(size: int, *, kind: int = 0, idcode: int = 5, seed: int = 0, version: int = 1) -> bytes:

@@ -9,9 +9,10 @@ from struct import pack
 import pytest
 from pcap_maker import HERE, THERE, ethernet, ipv4, ipv6, pcap, pcapng, tcp, udp
 
-from streamproc.core.c37118 import Reason, encode_command, encode_header
+from streamproc.core.c37118 import Reason, encode_header
 from streamproc.core.capture import CapturedFrame, read_capture
 from streamproc.core.packets import Datagram, read_packets
+from tests.command_frame import encode_command
 
 DATA = Path(__file__).parent.parent / "data"
 FRAMES = [encode_header(7, "text " + "x" * i, soc=1_700_000_000 + i) for i in range(40)]

@@ -14,19 +14,13 @@ from c37118_cases import configuration, frames, pmu, stream
 from pcap_maker import pcap, tcp, udp
 
 from streamproc.cli import root
-from streamproc.core.c37118 import (
-    CFG3,
-    Book,
-    encode_command,
-    encode_configuration,
-    encode_data,
-    encode_header,
-)
+from streamproc.core.c37118 import CFG3, Book, encode_configuration, encode_data, encode_header
 from streamproc.core.c37118.describe import stat_fields, time_fields
 from streamproc.core.capture import read_capture
 from streamproc.core.listing import list_frames
 from streamproc.errors import RecordingError
 from streamproc.shell.gsf_capture import book_of, read_configurations, soap_configuration
+from tests.command_frame import encode_command
 
 DATA = Path(__file__).parent.parent / "data"
 GSF = DATA / "pmu_capture"

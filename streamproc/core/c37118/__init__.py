@@ -10,7 +10,7 @@ from streamproc.core.c37118.book import Book
 from streamproc.core.c37118.configuration import Configuration, PmuInfo, parse_configuration
 from streamproc.core.c37118.data import DataBatch, Layout, compile_layout
 from streamproc.core.c37118.decode import Decoded, Other, decode
-from streamproc.core.c37118.encode import encode_command, encode_configuration, encode_data, encode_header
+from streamproc.core.c37118.encode import encode_configuration, encode_data, encode_header
 from streamproc.core.c37118.frame import (
     CFG1,
     CFG2,
@@ -45,7 +45,6 @@ __all__ = [
     "Split",
     "compile_layout",
     "decode",
-    "encode_command",
     "encode_configuration",
     "encode_data",
     "encode_header",

@@ -16,7 +16,6 @@ from streamproc.core.c37118.configuration import TIME_BASE_MASK, Configuration, 
 from streamproc.core.c37118.data import ABSENT, Layout, Raw, Shape
 from streamproc.core.c37118.frame import (
     CFG3,
-    COMMAND,
     DATA,
     FRAME_SIZE_MAX,
     HEADER,
@@ -30,13 +29,6 @@ from streamproc.values import C128, F64, I64, U8, U16
 def encode_header(idcode: int, text: str, *, soc: int = 0, fracsec: int = 0, version: int = 1) -> bytes:
     """Return a header frame; `text` is free."""
     return _frame(HEADER, idcode, text.encode("utf-8"), soc, fracsec, version)
-
-
-def encode_command(
-    idcode: int, cmd: int, extended: bytes = b"", *, soc: int = 0, fracsec: int = 0, version: int = 1
-) -> bytes:
-    """Return a command frame, for tests and simulated clients: the service itself never commands."""
-    return _frame(COMMAND, idcode, cmd.to_bytes(2, "big") + extended, soc, fracsec, version)
 
 
 LAST_FRAGMENT = 65535  # CONT_IDX of the last one
