@@ -51,6 +51,7 @@ evaluate: .venv/.installed-test  ## find and name the events of the corpora: EVA
 	@mkdir -p .cache/evaluate
 	TMPDIR=$(ROOT)/.cache/evaluate streamproc evaluate events tests/data/andes39_events tests/data/events $(EVAL_CORPORA) \
 		--ambient tests/data/gsf_openpdc_freq/freq_80min.csv.gz --report .cache/evaluate/report.html $(EVAL_ARGS)
+	streamproc evaluate floods tests/data/andes39_events tests/data/events
 	@$(MAKE) --no-print-directory evaluate-forecasts
 
 evaluate-forecasts: .venv/.installed-test  ## the table of forecast targets; fetches its data first (an hour on two cores)
