@@ -104,7 +104,10 @@ class AdviseStage:
         counts: Counts = Counter()
         outputs: list[Output] = []
         for record in records:
-            counts["records", record.topic] += 1
+            if (
+                record.topic == TOPIC_FORECASTS
+            ):  # the others are counted, and kept if strange, by their own stage
+                counts["records", record.topic] += 1
             read = (
                 self._answers.take(state, record, counts, outputs)
                 if record.topic == TOPIC_OPERATOR
@@ -112,6 +115,8 @@ class AdviseStage:
             )
             if isinstance(read, AdviseState):
                 state = read
+                continue
+            if isinstance(read, Refusal) and record.topic == TOPIC_ALERTS:
                 continue
             if isinstance(read, Refusal):
                 counts["rejected", str(read.reason)] += 1
