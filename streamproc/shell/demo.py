@@ -285,6 +285,8 @@ class Demo:
         self._say(alert_line(alert))
 
     def _on_advice(self, setpoint: dict[str, Any]) -> None:
+        if setpoint["action"] == "WITHDRAW":
+            self._advice.pop(setpoint["recommendation_id"], None)
         # What was advised while the history went through has expired: counted, not told.
         if self.board.take_advice(setpoint, SYSTEM.wall_ns() // 1000):
             self._say(f"recommendation {advice_line(setpoint)}")
@@ -303,7 +305,9 @@ class Demo:
         while True:
             identity = await self._accepts.get()
             await asyncio.sleep(OPERATOR_S)
-            setpoint = self._advice[identity]
+            setpoint = self._advice.get(identity)
+            if setpoint is None or setpoint["valid_until_us"] * 1000 < SYSTEM.wall_ns():
+                continue  # it was withdrawn, or has expired, while he was thinking
             now_ns = SYSTEM.wall_ns()
             said = Operator(
                 action="accept",
