@@ -31,7 +31,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streamproc.config import SiteConfig
-from streamproc.core.messages import Operator, encode
+from streamproc.core.messages import encode
 from streamproc.errors import ShellError
 from streamproc.reader import Reader
 from streamproc.shell import demo_script as script
@@ -52,7 +52,6 @@ from streamproc.values import (
     TOPIC_ALERTS,
     TOPIC_CARDS,
     TOPIC_FORECASTS,
-    TOPIC_OPERATOR,
     TOPIC_SCADA,
     TOPIC_SETPOINTS,
     Record,
@@ -62,7 +61,6 @@ DIRECTORY = Path(".cache") / "streamproc-demo"
 CAPTURE_PAUSE_S = 150.0  # between two rounds of a capture: longer than any window, so that it begins anew
 POLL_S = 1.0
 DAY_S = 86_400
-OPERATOR_S = 3.0  # that the demo's operator thinks before accepting
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +123,6 @@ class Demo:
         rules = directory / "rules.toml"
         rules.write_text(script.RULES, encoding="utf-8")
         self.site = script.site(bootstrap, self.captures.values(), str(rules))
-        self._accepts: asyncio.Queue[str] = asyncio.Queue(maxsize=1)
-        self._advice: dict[str, dict[str, Any]] = {}  # the newest record of each recommendation
         self.worker = DemoWorker(self.site, directory)
         self.stop = asyncio.Event()
         self.fleet: Fleet | None = None
@@ -191,7 +187,6 @@ class Demo:
             self._watch(TOPIC_ALERTS, "alert_id", self._on_alert),
             self._watch(TOPIC_CARDS, "card_id", self._on_card),
             self._watch(TOPIC_SETPOINTS, "recommendation_id", self._on_advice),
-            self._accept(sender, points),
             self._watch_forecasts(),
             self._poll_metrics(),
             self._show(),
@@ -285,43 +280,14 @@ class Demo:
         self._say(alert_line(alert))
 
     def _on_advice(self, setpoint: dict[str, Any]) -> None:
-        if setpoint["action"] == "WITHDRAW":
-            self._advice.pop(setpoint["recommendation_id"], None)
         # What was advised while the history went through has expired: counted, not told.
         if self.board.take_advice(setpoint, SYSTEM.wall_ns() // 1000):
             self._say(f"recommendation {advice_line(setpoint)}")
-            if setpoint["action"] in {"ISSUE", "UPDATE"}:
-                self._advice[setpoint["recommendation_id"]] = setpoint
-            if setpoint["action"] == "ISSUE" and self._accepts.empty():
-                self._accepts.put_nowait(setpoint["recommendation_id"])
 
     def _on_card(self, card: dict[str, Any]) -> None:
         self.board.counts["cards"] += card["seq"] == 1
         if card["annunciate"]:
             self._say(f"card {card_line(card)}")
-
-    async def _accept(self, sender: Sender, points: ScadaPoints) -> None:
-        """Play the operator: accept a recommendation, and do what it says."""
-        while True:
-            identity = await self._accepts.get()
-            await asyncio.sleep(OPERATOR_S)
-            setpoint = self._advice.get(identity)
-            if setpoint is None or setpoint["valid_until_us"] * 1000 < SYSTEM.wall_ns():
-                continue  # it was withdrawn, or has expired, while he was thinking
-            now_ns = SYSTEM.wall_ns()
-            said = Operator(
-                action="accept",
-                recommendation_id=identity,
-                user="demo",
-                ts_us=now_ns // 1000,
-            )
-            await sender.send(
-                Record(TOPIC_OPERATOR, 0, 0, now_ns // 1_000_000, identity.encode(), encode(said))
-            )
-            await sender.flush()
-            for move in setpoint["forward"]:
-                points.follow(now_ns, move["value"])
-            self._say("an operator accepts it, and sets the storage by hand")
 
     async def _watch_forecasts(self) -> None:
         """Read forecasts; each stands for itself, so there is nothing to de-duplicate."""
